@@ -1,0 +1,5 @@
+"""`python -m lbhealth` is `lbhealth`."""
+
+from lbhealth.cli.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""The command `lbhealth`: one file per group of commands."""
