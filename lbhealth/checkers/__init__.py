@@ -1,0 +1,1 @@
+"""One file per protocol: the dialogue and nothing else."""
