@@ -9,7 +9,8 @@
     ├── CheckError                              the checker itself could not run   -> verdict ERROR
     ├── DriverError                             the data plane refused
     │   ├── DriverUnavailable (ConnectionError)     no IPVS in the kernel, no ipvsadm, no answer
-    │   └── DriverPermissionError (PermissionError) CAP_NET_ADMIN is missing
+    │   ├── DriverPermissionError (PermissionError) CAP_NET_ADMIN is missing
+    │   └── drivers.netlink.NetlinkFormatError      the kernel sent what is no netlink message
     ├── TableOwnedError (BlockingIOError)       another program writes the same virtual service
     ├── PluginNotFound (LookupError)            no checker or driver of that name
     ├── PluginLoadError (ImportError)           the plug-in is installed but broken

@@ -314,11 +314,11 @@ async def test_one_edit_changes_nothing_else(real: Driver) -> None:
     assert await real.dump() == plan_apply(wanted, [op])
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 async def test_any_sequence_ends_where_the_plan_says(driver: Driver, seed: int) -> None:
     """Random operations, in long and short batches, against the model's own arithmetic."""
     dice = random.Random(seed)
-    steps = 12 if isinstance(driver, IpvsadmDriver) else 60
+    steps = 3 if isinstance(driver, IpvsadmDriver) else 60
     keys = [
         InetKey(TCP, V4, 80),
         InetKey(UDP, V4, 80),

@@ -1,0 +1,1 @@
+"""Data planes: memory, the kernel by netlink, the kernel by ipvsadm."""
