@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 from typing import NoReturn
 
@@ -63,6 +64,7 @@ def main() -> NoReturn:
     """Run the command line and exit."""
     try:
         code = _group.main(standalone_mode=False, prog_name="lbhealth")
+        sys.stdout.flush()
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:
@@ -71,7 +73,8 @@ def main() -> NoReturn:
         error.show(sys.stderr)
         sys.exit(USAGE)
     except BrokenPipeError:
-        sys.stderr.close()  # nobody reads any more: `lbhealth status | head`
+        # Nobody reads any more: `lbhealth status | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -143,8 +143,9 @@ def _target(where: str, service: _Service, name: str | None) -> Target:
     except ValueError:
         try:
             found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise click.UsageError(f"cannot resolve {host!r}: {error.strerror}") from None
+        except (OSError, UnicodeError) as error:
+            why = getattr(error, "strerror", None) or "no host name"
+            raise click.UsageError(f"cannot resolve {host!r}: {why}") from None
         address = canonical_address(str(found[0][4][0]))
         name = name or host
     target = Target(address, port)
@@ -164,7 +165,7 @@ def _split(where: str, default: int | None) -> tuple[str, int]:
         host, port = where, ""
     host = host.strip("[]")
     if port:
-        if not port.isdigit() or not 0 < int(port) < 65536:
+        if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
             raise click.UsageError(f"{port!r} is no port (1 to 65535)")
         return host, int(port)
     if default is None:

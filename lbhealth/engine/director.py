@@ -82,9 +82,10 @@ class Director:
             await self._reconciler.read()
         except DriverError as error:
             self._reconciler.failed(error)  # the checks go on; it is tried again
-        self._monitor.start()
         for runtime in self.services.values():
             await self._populate(runtime)
+        # Not before all checks have their slots, or the first pass would take longer.
+        self._monitor.start()
         self._reconciler.mark(self.services)
         self._task = asyncio.create_task(self._reconciler.run(), name="lbhealth reconciler")
 
@@ -285,8 +286,8 @@ class Director:
             runtime.servers[key] = server
             health = adopted_health(entry, key)
             server.checks = tuple(self._join(check, server, health) for check in real.checks)
-            runtime.refresh(server)
-            self._unjudged += not runtime.states[key].confirmed
+            server.refresh()
+            self._unjudged += not server.state.confirmed
 
     def _join(self, check: Check, server: ServerRuntime, adopted: Health) -> RunningCheck:
         running = self._monitor.get(check)
@@ -309,8 +310,9 @@ class Director:
         return None
 
     async def _depopulate(self, runtime: ServiceRuntime) -> None:
-        async for server in sliced(tuple(runtime.servers.values())):
-            self._unjudged -= not runtime.states[server.key].confirmed
+        servers, runtime.servers = runtime.servers, {}  # breaks the cycle of service and servers
+        async for server in sliced(tuple(servers.values())):
+            self._unjudged -= not server.state.confirmed
             timer = self._expiries.pop(server, None)
             if timer is not None:
                 timer.cancel()
@@ -344,23 +346,22 @@ class Director:
         trouble = bool(running.trouble) != running.told_trouble
         running.told_trouble = bool(running.trouble)
         for server in running.servers:
-            before = server.service.states[server.key].health
+            before = server.state.health
             self._refresh(server)
             self._tell_transition(server, before, transition)
             if trouble:
                 self._tell_trouble(server, running)
 
     def _refresh(self, server: ServerRuntime) -> None:
-        service = server.service
-        before = service.states[server.key]
-        service.refresh(server)
-        self._unjudged += before.confirmed - service.states[server.key].confirmed
-        self._reconciler.mark((service.config.key,))
+        self._unjudged += server.state.confirmed
+        server.refresh()
+        self._unjudged -= server.state.confirmed
+        self._reconciler.mark((server.service.config.key,))
 
     def _tell_transition(
         self, server: ServerRuntime, before: HealthState, transition: Transition | None
     ) -> None:
-        state = server.service.states[server.key]
+        state = server.state
         if state.health is before:
             return
         self._bus.emit(

@@ -83,6 +83,7 @@ class Monitor:
         """Forget a check; a result under way changes nothing any more."""
         if self._running.pop(running.check, None) is running:
             self._wheel.discard(running)
+            running.retire()
 
     def _aim(self, running: RunningCheck) -> None:
         check, hybrid = running.check, running.check.hybrid
@@ -94,7 +95,7 @@ class Monitor:
 
     def _job(self, running: RunningCheck, checker: Checker, target: Target, timeout: float) -> Job:
         prober = next(p for p in self._probers if p.takes(checker, target))
-        return Job(prober, running, checker, target, timeout)
+        return Job(prober, running, prober.prepare(checker, target, timeout))
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()

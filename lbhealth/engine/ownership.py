@@ -84,7 +84,7 @@ def find_ldirectord(proc: Path = Path("/proc")) -> int | None:
 
 def _is_ldirectord(words: list[bytes]) -> bool:
     """Perl running the program, or a child that has put its title in place of its words."""
-    names = [word.rsplit(b"/", 1)[-1] for word in words[:3]]
+    names = [word.partition(b" ")[0].rsplit(b"/", 1)[-1] for word in words[:3]]
     if names[0].startswith(b"ldirectord"):
         return True
     return names[0].startswith(b"perl") and b"ldirectord" in names[1:]

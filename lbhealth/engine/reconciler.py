@@ -197,15 +197,16 @@ class Reconciler:
             if key in self.actual
         ]
         await self._apply(order(ops))
-        # What was refused or came back meanwhile stays on the list.
-        self._retired = {key: None for key in self._retired if key in self.actual}
+        for key in doomed:
+            if key not in self.actual:  # what was refused is tried again
+                self._retired.pop(key, None)
 
     async def _differences(self, service: ServiceRuntime) -> list[Op]:
         """Decide on one service and compare it with the table, in slices."""
         assert self.actual is not None
         config, key = service.config, service.config.key
-        # The states may change between two slices: decide on those of this moment.
-        states = {key: dict(service.states)}
+        # They may change between two slices: decide on those of this moment.
+        states = {key: service.states()}
         desired = await drain(decide_in_steps(config, states, time.monotonic()))
         self._tell_fallback(service, desired.fallback_active)
         async for server in sliced(service.servers.values()):

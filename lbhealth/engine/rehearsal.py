@@ -45,8 +45,8 @@ async def rehearse(config: Config, driver: Driver, *, run_checks: bool) -> list[
         await asyncio.gather(*(_run(running, limit) for running in checks.values()))
     for runtime in services.values():
         for server in runtime.servers.values():
-            runtime.refresh(server)
-    states = {key: runtime.states for key, runtime in services.items()}
+            server.refresh()
+    states = {key: runtime.states() for key, runtime in services.items()}
     now = time.monotonic()
     desired = {key: decide(runtime.config, states, now) for key, runtime in services.items()}
     return diff(table, desired, prune=config.director.prune)

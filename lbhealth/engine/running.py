@@ -78,6 +78,11 @@ class RunningCheck:
             self.jobs = (job, connect)
             self._choose_job()
 
+    def retire(self) -> None:
+        """Let go of the jobs, which hold this check: both can be freed without a collection."""
+        self.jobs = None
+        del self.job
+
     def take(self, result: CheckResult) -> None:
         """Take a result that was made elsewhere."""
         self.started = result.started

@@ -8,7 +8,6 @@ from lbhealth.engine.running import RunningCheck
 from lbhealth.health import ADOPTED_DOWN, ADOPTED_UP, UNKNOWN, Health
 from lbhealth.model import (
     Admin,
-    AdminState,
     CheckResult,
     DestinationKey,
     HealthState,
@@ -26,10 +25,10 @@ _ONLINE = Admin()
 class ServerRuntime:
     """One server of one service.
 
-    What checks and operator say is kept apart; `decision` is what came of it last.
+    What checks and operator say is kept apart in `state`; `decision` is what came of it last.
     """
 
-    __slots__ = ("admin", "checks", "decision", "key", "server", "service")
+    __slots__ = ("admin", "checks", "decision", "key", "server", "service", "state")
 
     def __init__(self, service: ServiceRuntime, server: RealServer, key: DestinationKey) -> None:
         self.service = service
@@ -38,8 +37,13 @@ class ServerRuntime:
         self.checks: tuple[RunningCheck, ...] = ()
         self.admin = _ONLINE
         self.decision: Decision | None = None
+        self.state = ServerState()
 
-    def facts(self) -> ServerState:
+    def refresh(self) -> None:
+        """Take the facts anew after something changed."""
+        self.state = self._facts()
+
+    def _facts(self) -> ServerState:
         """What policy needs to know, from all checks (all must pass) and the operator."""
         admin = self.admin
         if not self.checks:
@@ -78,23 +82,18 @@ def _badness(check: RunningCheck) -> tuple[int, bool]:
 
 
 class ServiceRuntime:
-    """One virtual service, the facts about them."""
+    """One virtual service and its servers."""
 
-    __slots__ = ("config", "fallback_active", "servers", "states")
+    __slots__ = ("config", "fallback_active", "servers")
 
     def __init__(self, config: VirtualService) -> None:
         self.config = config
         self.servers: dict[DestinationKey, ServerRuntime] = {}
-        self.states: dict[DestinationKey, ServerState] = {}
         self.fallback_active = False
 
-    def refresh(self, server: ServerRuntime) -> None:
-        """Take the facts about a server anew after something changed."""
-        self.states[server.key] = server.facts()
-
-    def is_offline(self, server: ServerRuntime) -> bool:
-        """Whether an operator has taken the server offline."""
-        return server.admin.state is not AdminState.ONLINE
+    def states(self) -> dict[DestinationKey, ServerState]:
+        """The facts about all servers at this moment."""
+        return {key: server.state for key, server in self.servers.items()}
 
 
 def adopted_health(entry: ServiceEntry | None, key: DestinationKey) -> Health:

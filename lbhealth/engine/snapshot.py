@@ -122,7 +122,7 @@ def _server(
     now: float,
     wall: float,
 ) -> ServerStatus:
-    state = service.states[server.key]
+    state = server.state
     last = server.last
     why = state.reason
     if server.decision is not None:

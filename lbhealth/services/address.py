@@ -38,6 +38,6 @@ def parse_address(text: str) -> Address:
     if text.startswith("unix:") and len(text) > 5:
         return UnixAddress(Path(text[5:]))
     host, colon, port = text.rpartition(":")
-    if colon and host and port.isdigit() and int(port) < 65536:
+    if colon and host and port.isascii() and port.isdigit() and int(port) < 65536:
         return TcpAddress(host.strip("[]"), int(port))
     raise ValueError(f"{text!r} is no address: write unix:/path/to/socket or HOST:PORT")

@@ -33,6 +33,8 @@ __all__ = ["Api"]
 
 _BODY = 64 * 1024
 _FLUSH = 32 * 1024
+_FAR = 1e11
+"""Seconds since the epoch that nobody means: some three thousand years."""
 
 
 class Api:
@@ -60,14 +62,16 @@ class Api:
             app.add_routes(
                 [web.post("/v1/admin", self._admin), web.post("/v1/reload", self._on_reload)]
             )
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=0.2
+        )
         await self._runner.setup()
         if isinstance(address, UnixAddress):
             sock = _unix_socket(address.path)
             self._path = address.path
         else:
             sock = await _tcp_socket(address)
-        await web.SockSite(self._runner, sock, shutdown_timeout=0.2).start()
+        await web.SockSite(self._runner, sock).start()
         if isinstance(address, TcpAddress):
             return str(TcpAddress(*sock.getsockname()[:2]))
         return str(address)
@@ -116,27 +120,27 @@ class Api:
             state = AdminState(_text(body, "state"))
         except ValueError:
             raise ControlError("state must be online, drain or halt") from None
-        until = body.get("until")
-        if until is not None and not isinstance(until, (int, float)):
-            raise ControlError("until must be a number of seconds since the epoch")
         count = self._director.set_admin(
             _text(body, "server"),
             state,
             reason=_text(body, "reason", ""),
             actor=_text(body, "actor", ""),
-            until=until,
+            until=_moment(body, "until"),
         )
         return web.json_response({"schema": SCHEMA, "state": str(state), "changed": count})
 
     async def _on_reload(self, request: web.Request) -> web.Response:
         body = await _body(request)
-        return web.json_response({"schema": SCHEMA, **await self._reload(bool(body.get("force")))})
+        force = body.get("force", False)
+        if not isinstance(force, bool):
+            raise ControlError("force must be true or false")
+        return web.json_response({"schema": SCHEMA, **await self._reload(force)})
 
 
 async def _body(request: web.Request) -> Mapping[str, object]:
     try:
         body = await request.json() if request.can_read_body else {}
-    except ValueError as error:
+    except (ValueError, LookupError, RecursionError) as error:  # text, charset, depth
         raise ControlError(f"the body is no JSON: {error}") from None
     if not isinstance(body, dict):
         raise ControlError("the body must be a JSON object")
@@ -150,11 +154,20 @@ def _text(body: Mapping[str, object], key: str, default: str | None = None) -> s
     return value
 
 
+def _moment(body: Mapping[str, object], key: str) -> float | None:
+    value = body.get(key)
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _FAR:
+        return float(value)
+    raise ControlError(f"{key} must be a number of seconds since the epoch")
+
+
 @web.middleware
 async def _errors(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Turn our errors into problem documents (RFC 9457)."""
+    """Turn errors into problem documents (RFC 9457)."""
     try:
         return await handler(request)
     except UnknownServer as error:
@@ -166,6 +179,13 @@ async def _errors(
         return _problem(422, "the configuration has errors; the old one stays", diagnostics=found)
     except LbhealthError as error:
         return _problem(400, str(error))
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        problem = _problem(error.status, error.reason)
+        if "Allow" in error.headers:
+            problem.headers["Allow"] = error.headers["Allow"]
+        return problem
 
 
 def _problem(status: int, detail: str, **more: object) -> web.Response:
@@ -177,6 +197,7 @@ def _unix_socket(path: Path) -> socket.socket:
     """Bind a unix socket with mode 0660, replacing one that nobody listens on."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_socket() and not _is_live(path):
             path.unlink()
         mask = os.umask(0o117)
@@ -188,9 +209,10 @@ def _unix_socket(path: Path) -> socket.socket:
         sock.setblocking(False)
     except OSError as error:
         sock.close()
+        why = error.strerror or str(error)
         if error.errno == errno.EADDRINUSE:
-            raise OSError(error.errno, f"another program listens on {path}") from None
-        raise
+            why = "another program listens there" if path.is_socket() else "there is a file"
+        raise OSError(error.errno, f"cannot listen on {path}: {why}") from None
     return sock
 
 

@@ -13,24 +13,14 @@ __all__ = ["Job", "Prober"]
 
 
 class Job:
-    """A running check bound to its prober; `data` is what the prober has precomputed."""
+    """A running check bound to its prober; `prepared` is what the prober has precomputed."""
 
-    __slots__ = ("checker", "data", "prober", "running", "target", "timeout")
+    __slots__ = ("prepared", "prober", "running")
 
-    def __init__(
-        self,
-        prober: Prober,
-        running: RunningCheck,
-        checker: Checker,
-        target: Target,
-        timeout: float,
-    ) -> None:
+    def __init__(self, prober: Prober, running: RunningCheck, prepared: Any) -> None:
         self.prober = prober
         self.running = running
-        self.checker = checker
-        self.target = target
-        self.timeout = timeout
-        self.data: Any = prober.prepare(checker, target, timeout)
+        self.prepared = prepared
 
 
 class Prober(Protocol):

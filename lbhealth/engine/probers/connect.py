@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import select
-from typing import NamedTuple
 
 from lbhealth.checkers.outcome import connect_failure, timed_out
 from lbhealth.checkers.tcp import Tcp
 from lbhealth.engine.probers.base import Job
-from lbhealth.engine.probers.sockets import FAILED, Connection, Family, Lane, Sockets
+from lbhealth.engine.probers.sockets import FAILED, Connection, Lane, Sockets
 from lbhealth.model import Checker, Status, Target
 
 __all__ = ["ConnectProber"]
-
-
-class _Prepared(NamedTuple):
-    family: Family
-    lane: Lane
-    address: tuple[str, int]
 
 
 class ConnectProber:
@@ -30,20 +23,19 @@ class ConnectProber:
         """Take plain TCP connects."""
         return type(checker) is Tcp
 
-    def prepare(self, checker: Checker, target: Target, timeout: float) -> _Prepared:
+    def prepare(
+        self, checker: Checker, target: Target, timeout: float
+    ) -> tuple[Lane, tuple[str, int]]:
         """Precompute the socket address."""
-        sockets = self._sockets
-        return _Prepared(
-            sockets.family(target), sockets.lane(timeout), (target.address, target.port)
-        )
+        return self._sockets.lane(target, timeout), (target.address, target.port)
 
     def start(self, job: Job, now: float) -> None:
         """Begin to connect."""
         running = job.running
         running.busy = True
         running.started = now
-        family, lane, address = job.data
-        if error := self._sockets.connect(job, family, lane, address, now):
+        lane, address = job.prepared
+        if error := self._sockets.connect(job, lane, address, now):
             running.failed(now, connect_failure(error))
 
     def ready(self, connection: Connection, events: int, now: float) -> None:
@@ -64,7 +56,7 @@ class ConnectProber:
         job = connection.job
         assert job is not None
         self._sockets.drop(connection)
-        job.running.failed(now, timed_out(Status.L4TOUT, job.timeout))
+        job.running.failed(now, timed_out(Status.L4TOUT, connection.lane.timeout))
 
     def expire(self, now: float) -> None:
         """Fail what is over its time-out, for all probers on these sockets."""

@@ -13,7 +13,7 @@ from lbhealth.checkers.http import Http, Redirect
 from lbhealth.checkers.http_message import Response
 from lbhealth.checkers.outcome import connect_failure, failure_from, timed_out
 from lbhealth.engine.probers.base import Job
-from lbhealth.engine.probers.sockets import FAILED, Connection, Family, Lane, Sockets
+from lbhealth.engine.probers.sockets import FAILED, Connection, Lane, Sockets
 from lbhealth.errors import CheckError, CheckFailed
 from lbhealth.model import Checker, Passed, Status, Target
 
@@ -26,9 +26,9 @@ _READS = 2
 
 
 class _Prepared(NamedTuple):
-    family: Family
     lane: Lane
     address: tuple[str, int]
+    target: Target
     request: bytes
     judge: Http
 
@@ -63,11 +63,10 @@ class HttpProber:
     def prepare(self, checker: Checker, target: Target, timeout: float) -> _Prepared:
         """Precompute the socket address and the request."""
         assert isinstance(checker, Http)
-        sockets = self._sockets
         return _Prepared(
-            sockets.family(target),
-            sockets.lane(timeout),
+            self._sockets.lane(target, timeout),
             (target.address, target.port),
+            target,
             checker.request(target),
             checker,
         )
@@ -77,8 +76,8 @@ class HttpProber:
         running = job.running
         running.busy = True
         running.started = now
-        family, lane, address, _, _ = job.data
-        if error := self._sockets.connect(job, family, lane, address, now):
+        prepared = job.prepared
+        if error := self._sockets.connect(job, prepared.lane, prepared.address, now):
             running.failed(now, connect_failure(error))
 
     def ready(self, connection: Connection, events: int, now: float) -> None:
@@ -99,7 +98,7 @@ class HttpProber:
         job = connection.job
         assert job is not None
         phase = Status.L7TOUT if connection.connected else Status.L4TOUT
-        self._fail(connection, now, timed_out(phase, job.timeout))
+        self._fail(connection, now, timed_out(phase, connection.lane.timeout))
 
     def expire(self, now: float) -> None:
         """The sockets' deadlines are looked at once, by `ConnectProber`."""
@@ -126,7 +125,7 @@ class HttpProber:
     def _send(self, connection: Connection, job: Job) -> None:
         exchange = connection.exchange
         if exchange is None:
-            exchange = connection.exchange = _Exchange(job.data.judge, job.data.request)
+            exchange = connection.exchange = _Exchange(job.prepared.judge, job.prepared.request)
         assert isinstance(exchange, _Exchange)
         if connection.sock.send(exchange.request) != len(exchange.request):
             raise CheckError("the request did not fit into the socket's buffer")
@@ -150,7 +149,9 @@ class HttpProber:
     def _judge(self, connection: Connection, job: Job, response: Response) -> Passed | None:
         exchange = connection.exchange
         assert isinstance(exchange, _Exchange)
-        verdict = job.data.judge.judge(response, job.target, exchange.hops, exchange.path)
+        verdict = job.prepared.judge.judge(
+            response, job.prepared.target, exchange.hops, exchange.path
+        )
         if isinstance(verdict, Redirect):
             self._follow(connection, job, exchange.hops + 1, verdict)
             return None
@@ -158,10 +159,10 @@ class HttpProber:
         return verdict
 
     def _follow(self, connection: Connection, job: Job, hops: int, redirect: Redirect) -> None:
-        judge = job.data.judge
-        request = judge.request(job.target, redirect.path)
+        judge = job.prepared.judge
+        request = judge.request(job.prepared.target, redirect.path)
         connection.exchange = _Exchange(judge, request, hops, redirect.path)
-        if error := self._sockets.again(connection, job.data.address):
+        if error := self._sockets.again(connection, job.prepared.address):
             raise connect_failure(error)
 
     def _fail(self, connection: Connection, now: float, cause: CheckFailed | CheckError) -> None:

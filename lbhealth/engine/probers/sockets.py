@@ -62,12 +62,11 @@ class Connection:
     prober's own and None for every new job.
     """
 
-    __slots__ = ("connected", "exchange", "family", "fd", "job", "lane", "sock")
+    __slots__ = ("connected", "exchange", "fd", "job", "lane", "sock")
 
-    def __init__(self, sock: socket.socket, family: Family) -> None:
+    def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.fd = sock.fileno()
-        self.family = family
         self.job: Job | None = None
         self.lane: Lane
         self.exchange: object = None
@@ -75,12 +74,18 @@ class Connection:
 
 
 class Lane:
-    """All connections in flight with one time-out; oldest first, so only the head is looked at."""
+    """All connections in flight of one family with one time-out.
 
-    __slots__ = ("flying", "timeout")
+    The oldest come first, so that only the head is looked at.  `idle` holds the sockets that
+    are free for any lane of the family.
+    """
 
-    def __init__(self, timeout: float) -> None:
+    __slots__ = ("family", "flying", "idle", "timeout")
+
+    def __init__(self, family: Family, timeout: float, idle: list[Connection]) -> None:
+        self.family = family
         self.timeout = timeout
+        self.idle = idle
         self.flying: dict[Connection, float] = {}
 
 
@@ -90,9 +95,8 @@ class Sockets:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._by_fd: dict[int, Connection] = {}
-        self._families: dict[Family, Family] = {}
         self._idle: dict[Family, list[Connection]] = {}
-        self._lanes: dict[float, Lane] = {}
+        self._lanes: dict[tuple[Family, float], Lane] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self.close_count = 0
 
@@ -102,28 +106,22 @@ class Sockets:
             self._loop = asyncio.get_running_loop()
             self._loop.add_reader(self._epoll.fileno(), self.dispatch)
 
-    def lane(self, timeout: float) -> Lane:
-        """The lane of a time-out in seconds."""
-        lane = self._lanes.get(timeout)
+    def lane(self, target: Target, timeout: float) -> Lane:
+        """The lane for checks of a target with a time-out in seconds."""
+        family = (family_of(target.address), target.source, target.mark)
+        lane = self._lanes.get((family, timeout))
         if lane is None:
-            lane = self._lanes[timeout] = Lane(timeout)
+            idle = self._idle.setdefault(family, [])
+            lane = self._lanes[family, timeout] = Lane(family, timeout, idle)
         return lane
 
-    def family(self, target: Target) -> Family:
-        """Which sockets serve a target."""
-        family = (family_of(target.address), target.source, target.mark)
-        return self._families.setdefault(family, family)
-
-    def connect(
-        self, job: Job, family: Family, lane: Lane, address: tuple[str, int], now: float
-    ) -> int:
+    def connect(self, job: Job, lane: Lane, address: tuple[str, int], now: float) -> int:
         """Begin to connect; the job's prober hears of the end.
 
         Returns 0, or the errno of a connect that failed at once (nothing is in flight then).
         Raises OSError when no socket can be had.
         """
-        idle = self._idle.get(family)
-        connection = idle.pop() if idle else self._new(family)
+        connection = lane.idle.pop() if lane.idle else self._new(lane.family)
         error = connection.sock.connect_ex(address)
         if error and error != errno.EINPROGRESS:
             self._close(connection)
@@ -146,10 +144,11 @@ class Sockets:
 
     def release(self, connection: Connection) -> None:
         """End a good connection by a reset and keep the socket for the next check."""
-        del connection.lane.flying[connection]
+        lane = connection.lane
+        del lane.flying[connection]
         connection.job = None
         connection.exchange = None
-        idle = self._idle.setdefault(connection.family, [])
+        idle = lane.idle
         if len(idle) < _IDLE and _connect(connection.fd, _UNSPEC, 16) == 0:
             idle.append(connection)
         else:
@@ -222,7 +221,7 @@ class Sockets:
                 sock.setsockopt(socket.IPPROTO_IP, 24, 1)  # IP_BIND_ADDRESS_NO_PORT
                 sock.bind((source, 0))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-            connection = Connection(sock, family)
+            connection = Connection(sock)
             self._epoll.register(connection.fd, _EVENTS)
         except BaseException:
             sock.close()

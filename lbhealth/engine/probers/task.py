@@ -28,8 +28,11 @@ class TaskProber:
         """Take everything."""
         return True
 
-    def prepare(self, checker: Checker, target: Target, timeout: float) -> None:
-        """Nothing to precompute."""
+    def prepare(
+        self, checker: Checker, target: Target, timeout: float
+    ) -> tuple[Checker, Target, float]:
+        """What `run_check` takes."""
+        return checker, target, timeout
 
     def start(self, job: Job, now: float) -> None:
         """Run the check in a Task of its own, or queue it while too many run."""
@@ -58,7 +61,7 @@ class TaskProber:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, job: Job) -> None:
-        result = await run_check(job.checker, job.target, job.timeout)
+        result = await run_check(*job.prepared)
         if self._closed:
             return
         job.running.take(result)
