@@ -8,6 +8,7 @@ from typing import cast
 import click
 
 from lbhealth.drivers.base import Driver
+from lbhealth.errors import LbhealthError
 from lbhealth.plugins import DRIVERS, Registry
 
 __all__ = ["driver_option", "make_driver"]
@@ -28,5 +29,5 @@ def make_driver(name: str) -> Driver:
         name = "ipvsadm" if os.environ.get("IPVSADM") else "ipvs"
     try:
         return cast("Driver", Registry().load(DRIVERS, name)())
-    except LookupError as error:
+    except LbhealthError as error:  # unknown, broken, or not to be had here
         raise click.UsageError(str(error)) from None

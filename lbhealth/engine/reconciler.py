@@ -9,8 +9,9 @@ stops nothing but the passes; they resume with a fresh dump when it works again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from lbhealth.drivers.base import Driver
@@ -76,6 +77,7 @@ class Reconciler:
         self._emit = emit
         self._wall_clock = wall_clock
         self._dirty: dict[ServiceKey, None] = {}
+        self._coming: frozenset[ServiceKey] = frozenset()
         self._retired: dict[ServiceKey, None] = {}
         self._refused: dict[tuple[ServiceKey, DestinationKey | None], str] = {}
         self._strangers: dict[ServiceKey, set[DestinationKey]] = {}
@@ -96,22 +98,24 @@ class Reconciler:
 
     async def read(self) -> None:
         """Read our services from the kernel; raises DriverError."""
-        keys = {*self._owner.services, *self._retired}
+        keys = {*self._owner.services, *self._coming, *self._retired}
         self.actual = await self._dump(keys)
         self._next_read = time.monotonic() + self._owner.resync
 
     async def learn(self, keys: Iterable[ServiceKey]) -> None:
         """Read services that are about to become ours, so that they are adopted as found."""
         async with self._busy:
-            if self.actual is None or not (wanted := set(keys)):
+            self._coming = frozenset(keys)
+            if self.actual is None or not self._coming:
                 return
             try:
-                self.actual |= await self._dump(wanted)
+                self.actual |= await self._dump(self._coming)
             except DriverError as error:
                 self.failed(error)
 
-    async def _dump(self, keys: set[ServiceKey]) -> dict[ServiceKey, ServiceEntry]:
-        table = await self._driver.dump(keys)
+    async def _dump(self, keys: Collection[ServiceKey]) -> dict[ServiceKey, ServiceEntry]:
+        with _driver_errors():
+            table = await self._driver.dump(keys)
         return {
             key: ServiceEntry(entry.service, dict(entry.destinations))
             async for key, entry in sliced(table.items())
@@ -125,9 +129,10 @@ class Reconciler:
             begun = time.monotonic()
             try:
                 async with self._busy:
-                    await self._pass()
-            except Exception as error:  # a driver may be anybody's: no bug in it ends the passes
-                self.failed(_as_driver_error(error))
+                    with _driver_errors():
+                        await self._pass()
+            except DriverError as error:
+                self.failed(error)
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, max(self._owner.resync, _BACKOFF))
                 continue
@@ -222,7 +227,8 @@ class Reconciler:
         assert self.actual is not None
         for start in range(0, len(ops), _BATCH):
             batch = ops[start : start + _BATCH]
-            outcomes = await self._driver.apply(batch)
+            with _driver_errors():
+                outcomes = await self._driver.apply(batch)
             async for outcome in sliced(outcomes):
                 place = _place(outcome.op)
                 if outcome.error is None:
@@ -277,7 +283,13 @@ def _place(op: Op) -> tuple[ServiceKey, DestinationKey | None]:
     return (op.service.key, op.destination.key if op.destination else None)
 
 
-def _as_driver_error(error: Exception) -> DriverError:
-    if isinstance(error, DriverError):
-        return error
-    return DriverError(f"{type(error).__name__}: {error}", remedy="please report this bug")
+@contextlib.contextmanager
+def _driver_errors() -> Iterator[None]:
+    """Take whatever goes wrong for a driver's failure: drivers may be plug-ins, with bugs."""
+    try:
+        yield
+    except DriverError:
+        raise
+    except Exception as bug:
+        message = f"{type(bug).__name__}: {bug}"
+        raise DriverError(message, remedy="please report this bug") from bug

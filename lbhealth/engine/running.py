@@ -7,6 +7,7 @@ after a few assignments; everything else goes through `lbhealth.health.observe`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lbhealth.errors import CheckError, CheckFailed
@@ -121,13 +122,13 @@ class RunningCheck:
     @property
     def last(self) -> CheckResult | None:
         """The latest result, those of the fast path included."""
-        if self.steady and self.passes:
+        if self.steady:
             return CheckResult(Verdict.PASS, self.status, self.detail, self.started, self.duration)
         return self.health.last
 
     def describe(self) -> str:
         """The state, the latest result and the count towards a change, in words."""
-        health, result = self.health, self.health.last
+        health, result = self.health, self.last
         if result is None:
             return "as found in the table" if health != UNKNOWN else "not checked yet"
         words = f"{self.job_kind(result)} {result.detail}".rstrip()
@@ -172,6 +173,8 @@ class RunningCheck:
             and result.verdict is Verdict.PASS
         )
         self.status, self.detail = result.status, result.detail
+        if self.steady:
+            self.health = replace(health, last=None)  # `last` makes it from what is held anyway
         trouble = result.detail if result.verdict is Verdict.ERROR else ""
         changed = (
             transition is not None

@@ -27,13 +27,13 @@ def period_of(interval: float) -> int:
 
 
 class Bucket:
-    """The items that are due in the same slots; `items` is used as an ordered set."""
+    """The items that are due in the same slots."""
 
     __slots__ = ("items", "period")
 
     def __init__(self, period: int) -> None:
         self.period = period
-        self.items: dict[Any, None] = {}
+        self.items: list[Any] = []
 
 
 class _Scheduled(Protocol):
@@ -74,7 +74,7 @@ class Wheel(Generic[T]):
     def discard(self, item: T) -> None:
         """Forget an item."""
         if item.bucket is not None:
-            item.bucket.items.pop(item, None)
+            item.bucket.items.remove(item)
             item.bucket = None
 
     def due(self, slot: int) -> Iterator[T]:
@@ -96,7 +96,7 @@ class Wheel(Generic[T]):
         if ring is None:
             ring = self._rings[period] = [Bucket(period) for _ in range(period)]
         item.bucket = ring[bucket]
-        item.bucket.items[item] = None
+        item.bucket.items.append(item)
 
     def _next_offset(self, period: int) -> int:
         # Multiples of the golden ratio fill an interval evenly at every length of the sequence.

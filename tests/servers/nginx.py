@@ -9,12 +9,12 @@ import subprocess
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 import trustme
 
 from lbhealth.model import Target
+from tests.servers.kit import free_port, has_v6
 
 BIG = 3 * 1024 * 1024
 """Bytes of the large body; its last line is END-OF-BIG."""
@@ -144,24 +144,3 @@ def start(program, directory):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(10)
     return None
-
-
-def has_v6():
-    try:
-        with socket.socket(socket.AF_INET6) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-def free_port():
-    """A port below the ephemeral range, so that no client's connection takes it meanwhile."""
-    span = Path("/proc/sys/net/ipv4/ip_local_port_range")
-    top = int(span.read_text().split()[0]) if span.exists() else 32768
-    low = min(10000, top // 2)
-    while True:
-        port = low + int.from_bytes(os.urandom(4)) % (top - low)
-        with socket.socket() as sock, contextlib.suppress(OSError):
-            sock.bind(("127.0.0.1", port))
-            return port

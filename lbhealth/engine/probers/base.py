@@ -13,7 +13,7 @@ __all__ = ["Job", "Prober"]
 
 
 class Job:
-    """A running check bound to its prober; `prepared` is what the prober has precomputed."""
+    """A running check bound to its prober; `prepared` is what that has precomputed for it."""
 
     __slots__ = ("prepared", "prober", "running")
 
