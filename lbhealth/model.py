@@ -431,7 +431,11 @@ class VirtualService:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectorSettings:
-    """Settings of the director itself.  `resync` is in seconds, 0.1 or more."""
+    """Settings of the director itself.
+
+    `resync` is in seconds, 0.1 or more.  `clean_stop` is what the file says for all services;
+    what counts at a stop is each service's own.
+    """
 
     resync: float = 10.0
     clean_stop: bool = False

@@ -17,14 +17,22 @@ from lbhealth.drivers.base import Driver
 from lbhealth.engine.bus import Bus
 from lbhealth.engine.monitor import Lag, Monitor
 from lbhealth.engine.names import find_servers
+from lbhealth.engine.operators import Operators
 from lbhealth.engine.ownership import Ownership, find_ldirectord
 from lbhealth.engine.reconciler import Reconciler
 from lbhealth.engine.running import RunningCheck
 from lbhealth.engine.services import ServerRuntime, ServiceRuntime, adopt, adopted_health
 from lbhealth.engine.slices import sliced
-from lbhealth.engine.snapshot import DriverStatus, ServiceStatus, Snapshot, service_status
+from lbhealth.engine.snapshot import (
+    DriverStatus,
+    ServerStatus,
+    ServiceStatus,
+    Snapshot,
+    server_statuses,
+    service_status,
+)
 from lbhealth.errors import DriverError, TableOwnedError
-from lbhealth.events import AdminChanged, CheckerTrouble, ConfigReloaded, Event, ServerTransition
+from lbhealth.events import CheckerTrouble, ConfigReloaded, Event, ServerTransition
 from lbhealth.health import Health, Transition
 from lbhealth.model import (
     Admin,
@@ -57,7 +65,7 @@ class Director:
         self._monitor = Monitor(self._check_changed)
         self._reconciler = Reconciler(driver, self, self._bus.emit, wall_clock)
         self._ownership = Ownership()
-        self._expiries: dict[ServerRuntime, asyncio.TimerHandle] = {}
+        self._operators = Operators(self._refresh, self._bus.emit, wall_clock)
         self._reloading = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._unjudged = 0
@@ -109,8 +117,7 @@ class Director:
             await self._release()
 
     async def _release(self) -> None:
-        for timer in self._expiries.values():
-            timer.cancel()
+        self._operators.close()
         await self._monitor.aclose()
         await self._driver.aclose()
         self._ownership.close()
@@ -137,7 +144,8 @@ class Director:
 
     def snapshot(self) -> Snapshot:
         """Everything that is known now."""
-        return self.header(tuple(self.service_statuses()))
+        services = tuple(replace(service, real=tuple(servers)) for service, servers in self.walk())
+        return self.header(services)
 
     def header(self, services: tuple[ServiceStatus, ...] = ()) -> Snapshot:
         """A snapshot with the given services; cheap without them."""
@@ -152,11 +160,15 @@ class Director:
             services=services,
         )
 
-    def service_statuses(self) -> Iterator[ServiceStatus]:
-        """Yield the status of one service after the other."""
+    def walk(self) -> Iterator[tuple[ServiceStatus, Iterator[ServerStatus]]]:
+        """Yield each service without its servers, and these one by one, made as they are asked.
+
+        For readers that must not hold the loop; `snapshot` makes everything at once.
+        """
         for key, service in tuple(self.services.items()):
             entry = (self._reconciler.actual or {}).get(key)
-            yield service_status(service, entry, time.monotonic(), self._wall_clock())
+            servers = server_statuses(service, entry, time.monotonic(), self._wall_clock())
+            yield service_status(service, entry), servers
 
     @property
     def ready(self) -> bool:
@@ -187,35 +199,8 @@ class Director:
         found = find_servers(self.services, server)
         now = self._wall_clock()
         for runtime in found:
-            self._set_admin(runtime, Admin(state, reason, actor, now, until))
+            self._operators.set(runtime, Admin(state, reason, actor, now, until))
         return len(found)
-
-    def _set_admin(self, server: ServerRuntime, admin: Admin) -> None:
-        server.admin = admin
-        timer = self._expiries.pop(server, None)
-        if timer is not None:
-            timer.cancel()
-        if admin.until is not None and admin.state is not AdminState.ONLINE:
-            delay = max(0.0, admin.until - self._wall_clock())
-            self._expiries[server] = asyncio.get_running_loop().call_later(
-                delay, self._expire_admin, server
-            )
-        self._refresh(server)
-        self._bus.emit(
-            AdminChanged(
-                self._wall_clock(),
-                str(server.service.config.key),
-                server.server.name,
-                admin.state,
-                admin.reason,
-                admin.actor,
-                admin.until,
-            )
-        )
-
-    def _expire_admin(self, server: ServerRuntime) -> None:
-        reason = f"the time for {server.admin.state} is over"
-        self._set_admin(server, Admin(AdminState.ONLINE, reason, "lbhealth", self._wall_clock()))
 
     # ------------------------------------------------------------------ configuration
 
@@ -271,10 +256,8 @@ class Director:
         new.fallback_active = old.fallback_active
         for key, before in old.servers.items():
             server = new.servers.get(key)
-            if server is not None and before.admin.state is not AdminState.ONLINE:
-                server.admin = before.admin
-                self._keep_expiry(before, server)
-                self._refresh(server)
+            if server is not None:
+                self._operators.hand_over(before, server)
 
     async def _populate(self, runtime: ServiceRuntime) -> None:
         """Make the servers of a service and start, or join, their checks."""
@@ -313,22 +296,11 @@ class Director:
         servers, runtime.servers = runtime.servers, {}  # breaks the cycle of service and servers
         async for server in sliced(tuple(servers.values())):
             self._unjudged -= not server.state.confirmed
-            timer = self._expiries.pop(server, None)
-            if timer is not None:
-                timer.cancel()
+            self._operators.forget(server)
             for running in server.checks:
                 running.servers = tuple(s for s in running.servers if s is not server)
                 if not running.servers:
                     self._monitor.remove(running)
-
-    def _keep_expiry(self, old: ServerRuntime, new: ServerRuntime) -> None:
-        timer = self._expiries.pop(old, None)
-        if timer is not None and new.admin.until is not None:
-            timer.cancel()
-            delay = max(0.0, new.admin.until - self._wall_clock())
-            self._expiries[new] = asyncio.get_running_loop().call_later(
-                delay, self._expire_admin, new
-            )
 
     # ------------------------------------------------------------------ from checks to decisions
 

@@ -11,6 +11,9 @@ from lbhealth.model import ServiceKey, canonical_address, host_port
 
 __all__ = ["find_servers"]
 
+_COMPARED = 500
+"""Names that are compared for a hint: a few milliseconds."""
+
 
 def find_servers(services: Mapping[ServiceKey, ServiceRuntime], name: str) -> list[ServerRuntime]:
     """Return every server of that name, one for each service that has it.
@@ -28,9 +31,19 @@ def find_servers(services: Mapping[ServiceKey, ServiceRuntime], name: str) -> li
         if server.server.name == wanted
     ]
     if not found:
-        known = {s.server.name for service in services.values() for s in service.servers.values()}
-        raise UnknownServer(name, difflib.get_close_matches(wanted, sorted(known), n=3))
+        raise UnknownServer(name, _nearest(services, wanted))
     return found
+
+
+def _nearest(services: Mapping[ServiceKey, ServiceRuntime], wanted: str) -> list[str]:
+    """Names like the wanted one: of the same host or port, since comparing all takes long."""
+    known = {
+        server.server.name
+        for service in services.values()
+        for server in service.servers.values()
+        if server.server.address in wanted or wanted.endswith(f":{server.server.port}")
+    }
+    return difflib.get_close_matches(wanted, sorted(known)[:_COMPARED], n=3)
 
 
 def _canonical(name: str) -> str:

@@ -22,6 +22,7 @@ __all__ = [
     "ServiceStatus",
     "Snapshot",
     "WeightStatus",
+    "server_statuses",
     "service_status",
 ]
 
@@ -91,9 +92,9 @@ class Snapshot:
 
 
 def service_status(
-    service: ServiceRuntime, entry: ServiceEntry | None, now: float, wall: float
+    service: ServiceRuntime, entry: ServiceEntry | None, real: tuple[ServerStatus, ...] = ()
 ) -> ServiceStatus:
-    """The status of one service.  `now` is monotonic, `wall` the same moment by the calendar."""
+    """The status of one service, with the servers that are given."""
     config = service.config
     fallback = None
     if config.fallback is not None:
@@ -104,23 +105,23 @@ def service_status(
         name=config.name,
         scheduler=config.scheduler,
         fallback=fallback,
-        real=tuple(_servers(service, entry, now, wall)),
+        real=real,
     )
 
 
-def _servers(
+def server_statuses(
     service: ServiceRuntime, entry: ServiceEntry | None, now: float, wall: float
 ) -> Iterator[ServerStatus]:
-    for server in service.servers.values():
-        yield _server(service, server, _row(entry, server.key), now, wall)
+    """Yield the status of each server.
+
+    `now` is monotonic, `wall` the same moment by the calendar.
+    """
+    for server in tuple(service.servers.values()):
+        yield _server(server, _row(entry, server.key), now, wall)
 
 
 def _server(
-    service: ServiceRuntime,
-    server: ServerRuntime,
-    row: Destination | None,
-    now: float,
-    wall: float,
+    server: ServerRuntime, row: Destination | None, now: float, wall: float
 ) -> ServerStatus:
     state = server.state
     last = server.last
@@ -134,7 +135,7 @@ def _server(
         admin=server.admin,
         weight=WeightStatus(server.server.weight, state.feedback, row.weight if row else None),
         why=why,
-        since=wall - (now - state.since) if state.since else None,
+        since=round(wall - (now - state.since), 3) if state.since else None,
         last=last,
         age=age,
     )

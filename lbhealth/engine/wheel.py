@@ -65,11 +65,17 @@ class Wheel(Generic[T]):
             self._first.setdefault(slot + 1 + offset % _FIRST_PASS, []).append(item)
 
     def move(self, item: T, period: int, slot: int) -> None:
-        """Change the period of a scheduled item; it is next due one period from `slot`."""
+        """Change the period of a scheduled item.
+
+        It is next due a period from `slot`, or earlier where the period grows: items that
+        change together, as after an outage, are spread over it again.
+        """
         if item.bucket is None or item.bucket.period == period:
             return
+        grows = period > item.bucket.period
         self.discard(item)
-        self._put(item, period, slot % period)
+        offset = 1 + self._next_offset(period) if grows else 0
+        self._put(item, period, (slot + offset) % period)
 
     def discard(self, item: T) -> None:
         """Forget an item."""

@@ -90,10 +90,10 @@ class Api:
         head |= director_document(self._director.header())
         text = json.dumps(head)[:-1] + ', "services": ['
         comma = ""
-        for service in self._director.service_statuses():
+        for service, servers in self._director.walk():
             text += comma + json.dumps(service_document(service))[:-1] + ', "real": ['
             between = ""
-            async for server in sliced(service.real):
+            async for server in sliced(servers):
                 text += between + json.dumps(server_document(server))
                 between = ","
                 if len(text) > _FLUSH:

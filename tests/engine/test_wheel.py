@@ -98,13 +98,26 @@ def test_the_first_pass_is_spread_too(count, period):
 
 
 @given(periods, periods, st.integers(0, 200))
-def test_a_moved_item_is_next_due_one_new_period_later(period, new, slots):
+def test_a_moved_item_is_due_within_one_new_period_and_then_in_each(period, new, slots):
     wheel, (item,) = filled(1, period)
     runs(wheel, range(1, slots + FIRST_PASS))
     now = slots + FIRST_PASS - 1
     wheel.move(item, new, now)
-    if new != period:
+    if new < period:
         assert runs(wheel, range(now + 1, now + 2 * new + 1))[item] == [now + new, now + 2 * new]
+    elif new > period:
+        first, second = runs(wheel, range(now + 1, now + 2 * new + 1))[item]
+        assert second == first + new
+
+
+@given(st.integers(1, 300), st.integers(2, 20), st.integers(21, 120))
+def test_items_that_move_together_to_a_longer_period_are_spread_over_it(count, period, new):
+    wheel, items = filled(count, period)
+    runs(wheel, range(1, FIRST_PASS + 1))
+    for item in items:
+        wheel.move(item, new, FIRST_PASS)
+    busiest = max(len(tuple(wheel.due(FIRST_PASS + slot))) for slot in range(1, new + 1))
+    assert busiest <= ceil(count / new) + 2
 
 
 @given(st.integers(2, 60), st.integers(1, 60), st.booleans())
