@@ -22,7 +22,7 @@ from lbhealth.engine.ownership import Ownership, find_ldirectord
 from lbhealth.engine.reconciler import Reconciler
 from lbhealth.engine.running import RunningCheck
 from lbhealth.engine.services import ServerRuntime, ServiceRuntime, adopt, adopted_health
-from lbhealth.engine.slices import sliced
+from lbhealth.engine.slices import Breather, sliced
 from lbhealth.engine.snapshot import (
     DriverStatus,
     ServerStatus,
@@ -224,7 +224,9 @@ class Director:
     async def _replace(self, config: Config) -> tuple[int, int, int, int]:
         added = changed = unchanged = 0
         fresh: dict[ServiceKey, ServiceRuntime] = {}
+        breather = Breather()
         for service in config.virtual:
+            await breather.breathe()
             old = self.services.get(service.key)
             if old is not None and await _same(old.config, service):
                 fresh[service.key] = old

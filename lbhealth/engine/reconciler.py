@@ -16,7 +16,7 @@ from typing import Protocol
 
 from lbhealth.drivers.base import Driver
 from lbhealth.engine.services import ServiceRuntime
-from lbhealth.engine.slices import drain, sliced
+from lbhealth.engine.slices import Breather, drain, sliced
 from lbhealth.errors import DriverError
 from lbhealth.events import (
     DriftHealed,
@@ -183,8 +183,10 @@ class Reconciler:
 
     async def _settle(self, dirty: Iterable[ServiceKey], drift: set[ServiceKey]) -> None:
         ops: list[Op] = []
+        breather = Breather()
         assert self.actual is not None
         for key in dirty:
+            await breather.breathe()
             service = self._owner.services.get(key)
             if service is None:
                 continue

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Generator, Iterable
 from typing import TypeVar
 
-__all__ = ["SLICE", "drain", "sliced"]
+__all__ = ["SLICE", "Breather", "drain", "sliced"]
 
 SLICE = 0.004
 """Seconds that a slice may take before the event loop gets its turn."""
@@ -16,6 +16,19 @@ _LOOK = 32
 """Steps between two looks at the clock."""
 
 T = TypeVar("T")
+
+
+class Breather:
+    """For work in many small parts: await it after each, and it gives way when it is time."""
+
+    def __init__(self) -> None:
+        self._end = time.monotonic() + SLICE
+
+    async def breathe(self) -> None:
+        """Give way to the event loop if the slice is used up."""
+        if time.monotonic() > self._end:
+            await asyncio.sleep(0)
+            self._end = time.monotonic() + SLICE
 
 
 async def sliced(items: Iterable[T], look: int = _LOOK) -> AsyncIterator[T]:
