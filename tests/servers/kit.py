@@ -108,10 +108,17 @@ def running(
 def stopped(process: subprocess.Popen[bytes]) -> Iterator[None]:
     """The whole process group stands still: it accepts, by its kernel, and never answers."""
     os.killpg(process.pid, signal.SIGSTOP)
+    while not all(_is_stopped(task) for task in Path(f"/proc/{process.pid}/task").iterdir()):
+        time.sleep(0.005)
     try:
         yield
     finally:
         os.killpg(process.pid, signal.SIGCONT)
+
+
+def _is_stopped(task: Path) -> bool:
+    """Whether a thread stands still: the state comes behind the name in parentheses."""
+    return (task / "stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 @dataclass(frozen=True)
