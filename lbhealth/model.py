@@ -56,6 +56,7 @@ __all__ = [
     "canonical_address",
     "family_of",
     "host_port",
+    "transport_of",
 ]
 
 Address: TypeAlias = str
@@ -196,6 +197,18 @@ class Checker(Protocol):
 
     async def check(self, target: Target, ctx: CheckContext) -> Passed:
         """Probe `target` once."""
+
+
+def transport_of(
+    checker: Checker | type[Checker], wanted: TransportProtocol | None
+) -> TransportProtocol:
+    """The transport protocol for a check: the wanted one if the checker speaks it.
+
+    A checker says what it speaks by a class variable `protocols`, its usual one first;
+    without it, TCP.
+    """
+    spoken: tuple[TransportProtocol, ...] = getattr(checker, "protocols", (TransportProtocol.TCP,))
+    return wanted if wanted in spoken else spoken[0]
 
 
 @dataclass(frozen=True, slots=True)
