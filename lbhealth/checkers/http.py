@@ -14,8 +14,14 @@ from typing import ClassVar
 
 from lbhealth import __version__
 from lbhealth.checkers import http_rules as rules
+from lbhealth.checkers.http_expect import (
+    JsonValue,
+    check_expected_headers,
+    check_expected_json,
+    unmet,
+)
 from lbhealth.checkers.http_message import Response, ResponseReader
-from lbhealth.checkers.outcome import excerpt, printable
+from lbhealth.checkers.outcome import printable
 from lbhealth.checkers.patterns import compile_pattern
 from lbhealth.checkers.tls import client_context
 from lbhealth.errors import CheckFailed, SettingError
@@ -41,10 +47,13 @@ class Http:
 
     `path` begins with `/`, or is a whole URL whose host goes into the Host header.  `status`
     holds codes and ranges ("200", "200-299"; 100..599).  `body` is text that must occur in the
-    body, `body_regex` a Perl regular expression that must match in it; with both, both must.
-    `redirects` (0..100) is how many redirects to the same server are followed (7 as in
-    ldirectord, which however follows them to any host).  `headers` may hold secrets and are
-    left out of the repr.
+    body, `body_regex` a Perl regular expression that must match in it, `body_not` text that must
+    not occur.  `expect_headers` holds names of header fields with Perl regular expressions, one
+    of whose values must match; `expect_json` dotted paths into the body (`checks.0.state`) with
+    the values to be found there (1 equals true, as it does among settings).  Whatever is given
+    must all hold.  `redirects` (0..100) is how many redirects to the same server are followed
+    (7 as in ldirectord, which however follows them to any host).  `headers` may hold secrets
+    and are left out of the repr.
     """
 
     kind: ClassVar[str] = "http"
@@ -59,6 +68,9 @@ class Http:
     body: str | None = None
     body_regex: str | None = None
     redirects: int = 7
+    body_not: str | None = None
+    expect_headers: tuple[tuple[str, str], ...] = ()
+    expect_json: tuple[tuple[str, JsonValue], ...] = ()
 
     def __post_init__(self) -> None:
         """Bring lists into the hashable form and refuse what cannot be sent or judged."""
@@ -66,6 +78,8 @@ class Http:
         set_field(self, "method", self.method.upper())
         set_field(self, "headers", tuple((str(n), str(v)) for n, v in self.headers))
         set_field(self, "status", tuple(map(str, self.status)))
+        set_field(self, "expect_headers", tuple((str(n), str(v)) for n, v in self.expect_headers))
+        set_field(self, "expect_json", tuple((str(n), v) for n, v in self.expect_json))
         rules.check_path(self.path)
         rules.check_method(self.method)
         if self.host is not None:
@@ -76,6 +90,8 @@ class Http:
         rules.accepted_statuses(self.status)
         if self.body_regex:
             compile_pattern(self.body_regex, "body_regex")
+        check_expected_headers(self.expect_headers)
+        check_expected_json(self.expect_json)
         if not 0 <= self.redirects <= _MAX_REDIRECTS:
             raise SettingError("redirects", f"must be 0 to {_MAX_REDIRECTS}")
 
@@ -89,9 +105,15 @@ class Http:
         return None
 
     @property
+    def asked(self) -> str:
+        """The path, or whole URL, that is asked for first."""
+        return self.path
+
+    @property
     def body_limit(self) -> int:
         """Bytes of body worth reading: few when nothing is looked for in it."""
-        return self.SEARCHED if self.body or self.body_regex else ResponseReader.BODY_LIMIT
+        searched = self.body or self.body_regex or self.body_not or self.expect_json
+        return self.SEARCHED if searched else ResponseReader.BODY_LIMIT
 
     def reader(self) -> ResponseReader:
         """A fresh reader for one response to this check's request."""
@@ -126,9 +148,13 @@ class Http:
             fields.append(("Content-Length", "0"))
         return (*(f for f in fields if f[0].lower() not in own), *self.headers)
 
+    def request_target(self, path: str) -> str:
+        """What stands for `path` in the request line."""
+        return rules.request_target(path)
+
     def request(self, target: Target, path: str | None = None) -> bytes:
         """The whole request, for `path` (of a redirect) or the configured one."""
-        lines = [f"{self.method} {rules.request_target(path or self.path)} HTTP/1.1"]
+        lines = [f"{self.method} {self.request_target(path or self.asked)} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in self.request_headers(target)]
         return "\r\n".join([*lines, "\r\n"]).encode()
 
@@ -143,14 +169,10 @@ class Http:
         """
         if response.status not in rules.accepted_statuses(self.status):
             if response.status in _REDIRECTS and self.method in _FOLLOWED and self.redirects:
-                return self._redirect(response, target, hops, path or self.path)
+                return self._redirect(response, target, hops, path or self.asked)
             raise CheckFailed(Status.L7STS, printable(response.status_line))
-        if self.body and _encoded(self.body) not in response.body:
-            raise CheckFailed(Status.L7RSP, self._mismatch(response, "contain", self.body))
-        if self.body_regex and not compile_pattern(self.body_regex, "body_regex").search(
-            response.body
-        ):
-            raise CheckFailed(Status.L7RSP, self._mismatch(response, "match", self.body_regex))
+        if reason := unmet(self, response):
+            raise CheckFailed(Status.L7RSP, reason)
         return _passed(response.status)
 
     async def check(self, target: Target, ctx: CheckContext) -> Passed:
@@ -168,7 +190,13 @@ class Http:
         raise AssertionError("unreachable")
 
     def _named_host(self) -> str | None:
-        return self.host or rules.authority_of(self.path)
+        return self.host or rules.authority_of(self.asked)
+
+    def _redirected(self, location: str, target: Target, path: str) -> str | None:
+        """What to ask for next, None when that is not this server's."""
+        return rules.redirect_path(
+            location, self.scheme, path, target.address, target.port, self._named_host()
+        )
 
     def _redirect(self, response: Response, target: Target, hops: int, path: str) -> Redirect:
         location = response.header("location")
@@ -177,9 +205,7 @@ class Http:
             raise CheckFailed(Status.L7STS, f"{line}, but no Location to follow")
         # Header values are bytes; a UTF-8 path must leave as it came.
         location = location.encode("latin-1").decode("utf-8", "replace")
-        new = rules.redirect_path(
-            location, self.scheme, path, target.address, target.port, self._named_host()
-        )
+        new = self._redirected(location, target, path)
         shown = printable(location)
         if new is None:
             raise CheckFailed(Status.L7STS, f"{line}, a redirect to another server: {shown}")
@@ -190,19 +216,6 @@ class Http:
         except SettingError:
             raise CheckFailed(Status.L7STS, f"{line}, a malformed redirect: {shown}") from None
         return Redirect(new)
-
-    def _mismatch(self, response: Response, verb: str, wanted: str) -> str:
-        what = f'{verb} "{printable(wanted, 100)}"'
-        if self.method == "HEAD":
-            return f"{response.status}, but a response to HEAD has no body that could {what}"
-        if not response.body:
-            return f"{response.status}, but the body is empty and does not {what}"
-        where = (
-            f"the first {len(response.body)} bytes of the body do"
-            if response.truncated
-            else "the body does"
-        )
-        return f"{response.status}, but {where} not {what}; it begins {excerpt(response.body)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +254,3 @@ class Https(Http):
 def _passed(status: int) -> Passed:
     """Thousands of equal passes a second share one value."""
     return Passed(Status.L7OK, str(status))
-
-
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from lbhealth.errors import SettingError
 
 __all__ = [
+    "absolute_target",
     "accepted_statuses",
     "authority_of",
     "bracketed",
@@ -128,6 +129,13 @@ def request_target(path: str) -> str:
     if not path.startswith("/"):
         path = f"/{path}"
     return urllib.parse.quote(path, safe=_ASCII)
+
+
+def absolute_target(url: str) -> str:
+    """What stands in the request line to a proxy: the whole URL (RFC 9112, 3.2.2)."""
+    match = _URL.fullmatch(url)
+    assert match is not None, "the URL was checked"
+    return f"{match[1].lower()}://{match[2]}{request_target(url)}"
 
 
 def redirect_path(
