@@ -37,6 +37,7 @@ _WAITED_FOR = {
     Status.L4TOUT: "the connection",
     Status.L6TOUT: "the TLS handshake",
     Status.L7TOUT: "the response",
+    Status.PROCTOUT: "the script",
 }
 
 _OURS = {

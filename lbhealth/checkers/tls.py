@@ -12,21 +12,23 @@ from lbhealth.errors import CheckError
 __all__ = ["client_context"]
 
 
-def client_context(verify: bool = False, ca_file: str | None = None) -> ssl.SSLContext:
+def client_context(
+    verify: bool = False, ca_file: str | None = None, alpn: str | None = None
+) -> ssl.SSLContext:
     """The context of a client that checks the server's certificate, or not.
 
     Without `verify` any certificate and name will do, as in ldirectord, and every cipher that
     OpenSSL allows at its configured security level (Python's own list leaves out the key
     exchange of older servers).  With it the chain must end in `ca_file` (PEM), else in the
     system's store, and the name must be the server name, or the address where there is none.
-    A `ca_file` that changes on disk is read again.
+    A `ca_file` that changes on disk is read again.  `alpn` is the one protocol to offer.
 
     Raises CheckError when `ca_file` cannot be read.
     """
     if not verify or ca_file is None:
-        return _context(verify, None, 0)
+        return _context(verify, None, 0, alpn)
     try:
-        return _context(True, ca_file, os.stat(ca_file).st_mtime_ns)
+        return _context(True, ca_file, os.stat(ca_file).st_mtime_ns, alpn)
     except ssl.SSLError as error:
         raise CheckError(f"ca_file {printable(ca_file)}: no certificate in it") from error
     except OSError as error:
@@ -34,11 +36,14 @@ def client_context(verify: bool = False, ca_file: str | None = None) -> ssl.SSLC
 
 
 @functools.lru_cache(maxsize=64)
-def _context(verify: bool, ca_file: str | None, changed: int) -> ssl.SSLContext:
+def _context(verify: bool, ca_file: str | None, changed: int, alpn: str | None) -> ssl.SSLContext:
     if verify:
-        return ssl.create_default_context(cafile=ca_file)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.set_ciphers("DEFAULT")
+        context = ssl.create_default_context(cafile=ca_file)
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        context.set_ciphers("DEFAULT")
+    if alpn is not None:
+        context.set_alpn_protocols([alpn])
     return context

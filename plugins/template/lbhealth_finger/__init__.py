@@ -1,0 +1,1 @@
+"""The check type `finger` for lbhealth: a template to copy."""
