@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import socket
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -15,7 +16,15 @@ import click
 from lbhealth.cli.output import age, paint, talk
 from lbhealth.engine import run_check
 from lbhealth.errors import LbhealthError, SettingError
-from lbhealth.model import CheckResult, Target, Verdict, canonical_address
+from lbhealth.model import (
+    Checker,
+    CheckResult,
+    Target,
+    TransportProtocol,
+    Verdict,
+    canonical_address,
+    transport_of,
+)
 from lbhealth.plugins import Registry
 from lbhealth.services.words import printable
 
@@ -24,83 +33,103 @@ __all__ = ["probe"]
 _EXIT = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.ERROR: 3}
 
 
-@dataclass(frozen=True, slots=True)
-class _Options:
-    """The options of the command, as typed."""
-
-    request: str | None
-    receive: str | None
-    virtualhost: str | None
-    method: str | None
-    tls: bool
-
-    def given(self) -> set[str]:
-        """Names of the options that were used."""
-        values = {name: getattr(self, name) for name in self.__slots__}
-        return {name for name, value in values.items() if value}
-
-
-@dataclass(frozen=True, slots=True)
-class _Service:
-    """How options become the settings of a checker."""
-
-    kind: str
-    port: int | None
-    options: frozenset[str] = frozenset()
-    settings: Callable[[_Options], Mapping[str, Any]] = lambda _: {}
-
-
-def _http_settings(options: _Options) -> Mapping[str, Any]:
-    settings = {
-        "path": options.request,
-        "body_regex": options.receive,
-        "host": options.virtualhost,
-        "method": options.method.upper() if options.method else None,
-    }
-    return {name: value for name, value in settings.items() if value is not None}
-
-
-_HTTP = frozenset({"request", "receive", "virtualhost", "method", "tls"})
-
-_SERVICES = {
-    "connect": _Service("tcp", None),
-    "tcp": _Service("tcp", None),
-    "ping": _Service("ping", 0),
-    "http": _Service("http", 80, _HTTP, _http_settings),
-    "https": _Service("https", 443, _HTTP, _http_settings),
+_PORTS = {
+    "dns": 53,
+    "ftp": 21,
+    "http": 80,
+    "http_proxy": 3128,
+    "https": 443,
+    "imap": 143,
+    "imaps": 993,
+    "ldap": 389,
+    "ldaps": 636,
+    "mysql": 3306,
+    "nntp": 119,
+    "pgsql": 5432,
+    "ping": 0,
+    "pop": 110,
+    "pops": 995,
+    "radius": 1812,
+    "sip": 5060,
+    "smtp": 25,
+    "submission": 587,
+    "telnet": 23,
 }
+"""The usual ports; a check without one needs HOST:PORT."""
+
+_TLS_PORTS = {"ftp": 990, "nntp": 563, "smtp": 465, "submission": 465}
+"""The usual ports with TLS from the start, where the check has no name of its own for it."""
+
+_WITH_TLS = {"http": "https", "imap": "imaps", "ldap": "ldaps", "pop": "pops"}
+_BY_UPGRADE = frozenset({"mysql", "pgsql"})
+
+_HTTP = {"request": "path", "receive": "body_regex", "virtualhost": "host"}
+_FIELDS = {
+    "http": _HTTP,
+    "https": _HTTP,
+    "http_proxy": {"request": "url", "receive": "body_regex"},
+    "external": {"request": "command"},
+    "external-perl": {"request": "command"},
+    "nntp": {"request": "group"},
+}
+"""Options that set a field of another name; all others set the one of their own."""
 
 
 @click.command()
 @click.argument("service")
 @click.argument("where", metavar="HOST[:PORT]")
-@click.option("--request", metavar="TEXT", help="What to ask for: the path of an HTTP request.")
+@click.option("--request", metavar="TEXT", help="What to ask for: path, file, name, SQL, script.")
 @click.option("--receive", metavar="REGEX", help="What the answer must contain.")
 @click.option("--virtualhost", metavar="NAME", help="Host header and TLS server name.")
 @click.option("--method", metavar="METHOD", help="HTTP method.")
-@click.option("--tls", is_flag=True, help="TLS from the start.")
+@click.option("--login", metavar="NAME", help="User name, bind DN, or SIP address.")
+@click.option("--password", metavar="TEXT", help="Password of the login.")
+@click.option("--database", metavar="NAME", help="Database to use.")
+@click.option("--secret", metavar="TEXT", help="RADIUS shared secret.")
+@click.option("--protocol", type=click.Choice(["tcp", "udp"]), help="For dns, sip, simpletcp.")
+@click.option("--tls", is_flag=True, help="TLS from the start (mysql, pgsql: by upgrade).")
+@click.option("--verify", is_flag=True, default=None, help="Check the server's certificate.")
+@click.option("--ca-file", metavar="FILE", help="Authorities to trust, in PEM, with --verify.")
 @click.option("--timeout", type=click.FloatRange(0.01, 3600), default=5.0, show_default=True)
 @click.option("-v", "--verbose", is_flag=True, help="Print the dialogue.")
 @click.option("--json", "as_object", is_flag=True, help="One JSON object on stdout.")
 def probe(
-    service: str, where: str, timeout: float, verbose: bool, as_object: bool, **options: Any
+    service: str,
+    where: str,
+    timeout: float,
+    verbose: bool,
+    as_object: bool,
+    protocol: str | None,
+    tls: bool,
+    **options: str | None,
 ) -> int:
     """Run one check of SERVICE against HOST now.
 
     \b
     lbhealth probe http 192.0.2.1:8080 --request /health --receive OK -v
+    lbhealth probe imap 192.0.2.1 --login probe --password secret --tls
 
-    Exit 0 PASS, 1 FAIL, 2 usage, 3 ERROR (the check could not run).
+    SERVICE is a check type of the configuration, or connect.  Exit 0 PASS, 1 FAIL, 2 usage,
+    3 ERROR (the check could not run).
     """
-    given = _Options(**options)
-    known = _service(service, given)
-    target = _target(where, known, given.virtualhost)
-    try:
-        checker = Registry().checker(known.kind)(**known.settings(given))
-    except (LbhealthError, SettingError) as error:
-        raise click.UsageError(str(error)) from None
+    kind = "tcp" if service == "connect" else service
+    given = {name: value for name, value in options.items() if value is not None}
+    port = _PORTS.get(kind)
+    if tls:
+        port = _TLS_PORTS.get(kind, port)
+        if kind in _WITH_TLS:
+            kind = _WITH_TLS[kind]
+            port = _PORTS[kind]
+        elif not kind.endswith("s"):
+            given["tls"] = "starttls" if kind in _BY_UPGRADE else "implicit"
+    name = given.get("virtualhost")
+    checker = _checker(service, kind, given)
+    transport = transport_of(checker, TransportProtocol(protocol) if protocol else None)
+    if protocol and transport != protocol:
+        raise click.UsageError(f"{service} does not speak {protocol}")
+    target = replace(_target(where, port, name), protocol=transport)
     dialogue = _Dialogue()
-    result = asyncio.run(_run(checker, target, timeout, dialogue.note))
+    result = asyncio.run(run_check(checker, target, timeout, dialogue.note))
     if as_object:
         print(json.dumps(_document(result, dialogue.steps)))
         return _EXIT[result.verdict]
@@ -113,31 +142,33 @@ def probe(
     return _EXIT[result.verdict]
 
 
-async def _run(
-    checker: Any, target: Target, timeout: float, trace: Callable[[str, bytes | str], None]
-) -> CheckResult:
+def _checker(service: str, kind: str, given: Mapping[str, str]) -> Checker:
+    """The checker with its settings from the options; raises click.UsageError."""
     try:
-        return await run_check(checker, target, timeout, trace)
-    finally:
-        close = getattr(type(checker), "aclose_all", None)
-        if close is not None:
-            await close()
-
-
-def _service(name: str, options: _Options) -> _Service:
-    if name == "http" and options.tls:
-        name = "https"
-    known = _SERVICES.get(name)
-    if known is None:
-        raise click.UsageError(f"unknown service {name!r}; known are {', '.join(_SERVICES)}")
-    stray = sorted(options.given() - known.options)
+        factory: Any = Registry().checker(kind)
+    except LbhealthError as error:
+        raise click.UsageError(str(error)) from None
+    renamed = _FIELDS.get(kind, {})
+    known = {field.name for field in dataclasses.fields(factory) if field.init}
+    settings = {renamed.get(option, option): value for option, value in given.items()}
+    if "host" not in known:
+        settings.pop("virtualhost", None)  # the name for TLS alone
+    stray = sorted(set(settings) - known)
     if stray:
-        raise click.UsageError(f"{name} takes no --{stray[0]}")
-    return known
+        options = {field: option for option, field in renamed.items()}
+        option = options.get(stray[0], stray[0]).replace("_", "-")
+        raise click.UsageError(f"{service} takes no --{option}")
+    try:
+        checker: Checker = factory(**settings)
+    except SettingError as error:
+        raise click.UsageError(str(error)) from None
+    except TypeError:
+        raise click.UsageError(f"{service} needs --request") from None
+    return checker
 
 
-def _target(where: str, service: _Service, name: str | None) -> Target:
-    host, port = _split(where, service.port)
+def _target(where: str, usual: int | None, name: str | None) -> Target:
+    host, port = _split(where, usual)
     try:
         address = canonical_address(host)
     except ValueError:
@@ -148,14 +179,11 @@ def _target(where: str, service: _Service, name: str | None) -> Target:
             raise click.UsageError(f"cannot resolve {host!r}: {why}") from None
         address = canonical_address(str(found[0][4][0]))
         name = name or host
-    target = Target(address, port)
-    if service.kind != "https" or name is None:
-        return target
     try:
-        canonical_address(name)
+        canonical_address(name or address)
     except ValueError:
-        return replace(target, server_name=name)
-    return target
+        return Target(address, port, server_name=name)
+    return Target(address, port)
 
 
 def _split(where: str, default: int | None) -> tuple[str, int]:

@@ -179,6 +179,7 @@ class Timing(Table):
     fall: Count = 3
     fast_interval: Interval | None = None
     via: Annotated[str, BeforeValidator(member("direct", later=("mark", "tunnel")))] = "direct"
+    server_name: str | None = None
     source: str | None = None
     mark: Annotated[int, BeforeValidator(whole(0, MAX_MARK))] = 0
 

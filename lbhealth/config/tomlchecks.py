@@ -7,7 +7,7 @@ schedules, targets and checks are one object each, however many servers there ar
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from lbhealth.config.loading import CheckerRegistry
@@ -23,11 +23,15 @@ from lbhealth.model import (
     Address,
     Check,
     Checker,
+    FwmarkKey,
     HealthState,
     Hybrid,
+    InetKey,
     Schedule,
+    ServiceKey,
     Target,
     family_of,
+    transport_of,
 )
 
 __all__ = ["CheckReader", "Plan", "Probe"]
@@ -45,6 +49,7 @@ _PLANNED = frozenset(
     {
         "dns",
         "external",
+        "external-perl",
         "ftp",
         "http",
         "http_proxy",
@@ -207,7 +212,7 @@ class CheckReader:
                 message = f"source is no IP address: {shown(table.source)}"
                 self._findings.error("LB415", (*path, "source"), message)
                 return None
-        name = _server_name(checker)
+        name = table.server_name or _server_name(checker)
         probe = Probe(checker, schedule, hybrid, table.port, name, source, table.mark, path)
         return Plan((probe,))
 
@@ -270,8 +275,19 @@ class CheckReader:
 
     # ----------------------------------------------------------------- aiming
 
-    def aim(self, plan: Plan, address: Address, port: int, path: Path) -> tuple[Check, ...]:
-        """The checks of the server at `path`; `port` 0 means that it has none of its own."""
+    def aim(
+        self,
+        plan: Plan,
+        address: Address,
+        port: int,
+        path: Path,
+        key: ServiceKey | None = None,
+    ) -> tuple[Check, ...]:
+        """The checks of the server at `path`, in the service `key`.
+
+        `port` 0 means that it has none of its own.
+        """
+        protocol = key.protocol if isinstance(key, InetKey) else None
         checks = []
         for probe in plan.probes:
             to = 0 if probe.checker.kind == "ping" else probe.port or port
@@ -285,13 +301,26 @@ class CheckReader:
             target = Target(
                 address,
                 to,
+                transport_of(probe.checker, protocol),
                 server_name=probe.server_name,
                 source=probe.source,
                 mark=probe.mark,
             )
-            check = Check(probe.checker, self.share(target), probe.schedule, probe.hybrid)
+            checker = probe.checker
+            if key is not None and getattr(checker, "virtual_address", None) == "":
+                checker = self.share(_for_service(checker, key))
+            check = Check(checker, self.share(target), probe.schedule, probe.hybrid)
             checks.append(self.share(check))
         return self.share(tuple(checks))
+
+
+def _for_service(checker: Any, key: ServiceKey) -> Checker:
+    """Tell a checker that wants to know it the virtual service; external programs do."""
+    if isinstance(key, FwmarkKey):
+        told: Checker = replace(checker, virtual_address=str(key.mark))
+    else:
+        told = replace(checker, virtual_address=key.address, virtual_port=str(key.port))
+    return told
 
 
 def _server_name(checker: Checker) -> str | None:

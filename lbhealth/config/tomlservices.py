@@ -243,7 +243,7 @@ class ServiceReader:
             upper=table.max_connections,
             lower=table.min_connections,
             tunnel=self._tunnel(table.tunnel, (*path, "tunnel")),
-            checks=self._checks.aim(plan, address, to, (*path, "address")),
+            checks=self._checks.aim(plan, address, to, (*path, "address"), key),
             assumed=plan.assumed,
         )
 

@@ -38,6 +38,7 @@ class Monitor:
     def __init__(self, on_change: Callable[[RunningCheck, Transition | None], None]) -> None:
         self.lag = Lag()
         self._on_change = on_change
+        self._hear = self._changed  # one bound method for all checks
         self._wheel: Wheel[RunningCheck] = Wheel()
         self._running: dict[Check, RunningCheck] = {}
         self._sockets = Sockets()
@@ -74,7 +75,7 @@ class Monitor:
         """Run a check, or return the one that runs already; `health` is for a new one."""
         running = self._running.get(check)
         if running is None:
-            running = self._running[check] = RunningCheck(check, health, self._changed)
+            running = self._running[check] = RunningCheck(check, health, self._hear)
             self._aim(running)
             self._wheel.add(running, period_of(check.schedule.interval), self._slot)
         return running

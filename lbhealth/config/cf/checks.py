@@ -11,7 +11,7 @@ from functools import cached_property
 from lbhealth.config.cf.kit import CheckKit, Plan, Settings
 from lbhealth.config.cf.report import Report, Text, shown
 from lbhealth.config.cf.rules import Scope
-from lbhealth.config.cf.services import SERVICE_OF_PORT, SERVICES, Facts, Recipe
+from lbhealth.config.cf.services import SERVICE_OF_PORT, SERVICES, Facts, Origin, Recipe
 from lbhealth.config.source import Span
 from lbhealth.model import (
     Address,
@@ -20,6 +20,7 @@ from lbhealth.model import (
     Hybrid,
     Schedule,
     TransportProtocol,
+    transport_of,
 )
 
 __all__ = ["Planner"]
@@ -43,8 +44,13 @@ class Planner:
         head: Text,
         port: int | None,
         protocol: TransportProtocol,
+        virtual: tuple[str, str],
     ) -> None:
-        """`port` is the virtual port, None for a firewall mark; `head` the `virtual` line."""
+        """`port` is the virtual port, None for a firewall mark; `head` the `virtual` line.
+
+        `virtual` is the address, or the mark, and the port for external programs.
+        """
+        self._virtual = virtual
         self._kit = kit
         self._report = report
         self._scope = scope
@@ -177,7 +183,19 @@ class Planner:
                 f'checktype={self.type} without a "checkcommand"',
                 "ldirectord runs /bin/true: every server counts as up",
             )
-        return self._meanwhile(self.type, self._place("checktype"))
+        place = self._place("checktype")
+        if self.type not in self._kit.kinds:
+            return self._meanwhile(self.type, place)
+        settings = {
+            "command": self._scope.word("checkcommand") or "/bin/true",
+            "virtual_address": self._virtual[0],
+            "virtual_port": self._virtual[1],
+        }
+        origins: dict[str, Origin] = {}
+        if "checkcommand" in self._scope.texts:
+            origins["command"] = ("checkcommand", self._scope.texts["checkcommand"])
+        checker = self._kit.checker(self.type, settings, origins, place)
+        return self._kit.plan(checker, self._schedule(self.check_timeout)) if checker else None
 
     def _meanwhile(self, kind: str, place: Text | Span) -> Plan | None:
         how = "a ping" if self._protocol is TransportProtocol.UDP else "a TCP connect"
@@ -231,7 +249,10 @@ class Planner:
         if checker is None:
             return None
         schedule = self._schedule(self.negotiate_timeout)
-        return self._kit.plan(checker, schedule, hybrid, server_name=recipe.server_name)
+        # A firewall mark says nothing of the protocol: then the checker's usual one.
+        wanted = self._protocol if self._virtual[1] else None
+        protocol = transport_of(checker, wanted)
+        return self._kit.plan(checker, schedule, hybrid, protocol, recipe.server_name)
 
     def _complete(self, facts: Facts) -> bool:
         """Report what a service's check cannot do without; False after an error."""

@@ -28,6 +28,7 @@ from lbhealth.model import (
     DestinationKey,
     Fallback,
     Forwarding,
+    FwmarkKey,
     InetKey,
     OnDown,
     RealServer,
@@ -122,6 +123,7 @@ class _Builder:
             head=self.head.text,
             port=port,
             protocol=protocol,
+            virtual=_virtual(self.key),
         )
         # Everything is looked at, whatever fails, so that one run finds all errors.
         options = Options(scope, self.report, self.head, self.key)
@@ -289,3 +291,10 @@ class _Rows:
             + (f" (and so in {more} more)" if more else ""),
             "gate and ipip do not change ports; use masq for another port",
         )
+
+
+def _virtual(key: ServiceKey | None) -> tuple[str, str]:
+    """Address, or mark, and port of a virtual service, as external programs get them."""
+    if isinstance(key, FwmarkKey):
+        return str(key.mark), ""
+    return (key.address, str(key.port)) if key is not None else ("", "")

@@ -39,6 +39,10 @@ class Facts:
     receive: Text
     texts: Mapping[str, Text]
 
+    def text(self, key: str) -> Text | None:
+        """The text of `key`, from the `real` line where that has it."""
+        return {"request": self.request, "receive": self.receive}.get(key, self.texts.get(key))
+
     def word(self, key: str, default: str = "") -> str:
         """The text of a directive of the section."""
         text = self.texts.get(key)
@@ -114,6 +118,48 @@ def _http(facts: Facts) -> Recipe:
     return Recipe(facts.service, settings, origins, server_name, elsewhere)
 
 
+def _settings(*names: str) -> Builder:
+    """Settings that stand in directives of the section: of the same name, or passwd."""
+
+    def build(facts: Facts) -> Recipe:
+        settings: dict[str, object] = {}
+        origins: dict[str, Origin] = {}
+        for name in names:
+            directive = _DIRECTIVES.get(name, name)
+            text = facts.text(directive)
+            if text is not None and text.value:
+                settings[name] = text.value
+                origins[name] = (directive, text)
+        if facts.service in _BARE_REQUEST and "request" in settings:
+            settings["request"] = facts.request.value.removeprefix("/")
+        return Recipe(facts.service, settings, origins)
+
+    return build
+
+
+def _ldap(facts: Facts) -> Recipe:
+    """ldirectord: the bind is anonymous unless both login and passwd are given."""
+    both = facts.word("login") and facts.word("passwd")
+    account = ("login", "password") if both else ()
+    return _settings(*account, "request", "receive")(facts)
+
+
+_DIRECTIVES = {"password": "passwd"}
+
+_BARE_REQUEST = frozenset({"dns", "ldap", "ldaps", "mysql", "pgsql", "simpletcp"})
+"""Services whose request ldirectord sends without the `/` that it has put in front."""
+
+
+def _http_proxy(facts: Facts) -> Recipe:
+    settings: dict[str, object] = {
+        "url": facts.request.value.removeprefix("/"),
+        "method": facts.word("httpmethod", "get").upper(),
+        "body_regex": facts.receive.value or None,
+    }
+    origins = {"url": ("request", facts.request), "body_regex": ("receive", facts.receive)}
+    return Recipe("http_proxy", settings, origins)
+
+
 def _authority(text: str) -> tuple[str, int | None]:
     """Host and port of a URL's authority; a port that is no number counts as none."""
     host, colon, port = text.rpartition(":")
@@ -136,29 +182,31 @@ def _server_name(host: str) -> str | None:
     return None
 
 
+_SQL = _settings("login", "password", "database", "request")
+
 SERVICES: Mapping[str, Service] = {
-    "dns": Service(53, needs=("receive",)),
-    "ftp": Service(21),
+    "dns": Service(53, _settings("request", "receive"), needs=("receive",)),
+    "ftp": Service(21, _settings("login", "password", "request", "receive")),
     "http": Service(80, _http),
-    "http_proxy": Service(3128),
+    "http_proxy": Service(3128, _http_proxy),
     "https": Service(443, _http),
-    "imap": Service(143),
-    "imaps": Service(993),
-    "ldap": Service(389),
-    "ldaps": Service(636),
-    "mysql": Service(3306, needs=("login", "request")),
-    "nntp": Service(119),
+    "imap": Service(143, _settings("login", "password")),
+    "imaps": Service(993, _settings("login", "password")),
+    "ldap": Service(389, _ldap),
+    "ldaps": Service(636, _ldap),
+    "mysql": Service(3306, _SQL, needs=("login", "request")),
+    "nntp": Service(119, _settings()),
     "none": Service(None),
     "oracle": Service(1521),
-    "pgsql": Service(5432, needs=("login", "request")),
-    "pop": Service(110),
-    "pops": Service(995),
-    "radius": Service(1812),
-    "simpletcp": Service(None),
-    "sip": Service(5060),
-    "smtp": Service(25),
-    "submission": Service(587),
-    "telnet": Service(23),
+    "pgsql": Service(5432, _SQL, needs=("login", "request")),
+    "pop": Service(110, _settings("login", "password")),
+    "pops": Service(995, _settings("login", "password")),
+    "radius": Service(1812, _settings("login", "password", "secret")),
+    "simpletcp": Service(None, _settings("request", "receive")),
+    "sip": Service(5060, _settings("login")),
+    "smtp": Service(25, _settings()),
+    "submission": Service(587, _settings()),
+    "telnet": Service(23, _settings("receive")),
 }
 """ldirectord's services, and telnet."""
 
