@@ -37,6 +37,6 @@ clean: ## remove everything that the targets made
 	rm -rf $(VENV) build dist docs/_build .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-$(READY): pyproject.toml constraints.txt .ci/setup.sh
+$(READY): pyproject.toml constraints.txt .ci/setup.sh $(wildcard plugins/*/pyproject.toml)
 	.ci/setup.sh venv
 	@touch $@

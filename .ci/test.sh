@@ -22,7 +22,8 @@ step() {
 step "ruff check" ruff check .
 step "ruff format" ruff format --check .
 step "mypy" mypy
-step "pytest" pytest -q -n 2 "$@"
+step "mypy plugins" mypy plugins/*/lbhealth_*
+step "pytest" pytest -q -n 2 --dist loadgroup "$@"
 step "docs" sphinx-build -q -n -W -b html docs docs/_build/html
 
 printf "\nSummary$summary\n"

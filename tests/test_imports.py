@@ -31,7 +31,18 @@ FORBIDDEN_IN_CORE = {"asyncio", "logging", "selectors", "ssl", "subprocess", "th
 SOCKET_CONSTANTS = {"AF_INET", "AF_INET6", "AddressFamily"}
 """... and of sockets only the names of the address families."""
 
-HEAVY = {"aiohttp", "aiomysql", "click", "dns", "httptools", "ldap3", "pydantic", "pysnmp", "regex"}
+HEAVY = {
+    "aiohttp",
+    "aiomysql",
+    "asyncpg",
+    "click",
+    "dns",
+    "httptools",
+    "ldap3",
+    "pydantic",
+    "pysnmp",
+    "regex",
+}
 
 
 def parts_of(path):
