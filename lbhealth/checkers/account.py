@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from lbhealth.checkers.dialogue import Script
 from lbhealth.checkers.outcome import excerpt
-from lbhealth.checkers.stream import Stream, check_line, check_tls, converse, masked
+from lbhealth.checkers.settings import check_line, check_tls
+from lbhealth.checkers.stream import Stream, converse, masked
 from lbhealth.errors import SettingError
 from lbhealth.model import CheckContext, Passed, Status, Target
 

@@ -147,6 +147,24 @@ class LineBuffer:
             return None
         return self._cut(place + len(end))
 
+    def exactly(self, size: int, *, keep: bool = False) -> bytes | None:
+        """The next `size` bytes, or None when they are not there; with `keep` they stay.
+
+        Raises CheckFailed beyond MAX_BYTES.
+        """
+        if size > MAX_BYTES:
+            raise CheckFailed(Status.L7RSP, f"the server announces {size} bytes at once")
+        if len(self._data) >= size:
+            return bytes(self._data[:size]) if keep else self._cut(size)
+        if self._total > MAX_BYTES:
+            raise CheckFailed(Status.L7RSP, f"the server sent more than {MAX_BYTES} bytes")
+        return None
+
+    def put_back(self, data: bytes) -> None:
+        """Let the next read begin with `data`, which was read before."""
+        self._data[:0] = data
+        self._searched = 0
+
     def take(self) -> bytes:
         """Everything, lines or not.  Raises CheckFailed beyond MAX_BYTES."""
         self.check()

@@ -37,7 +37,7 @@ class Dns:
     """Passes when the server answers a question as expected.
 
     `request` is the name asked for, or an IPv4 or IPv6 address: then its reverse name, for PTR
-    unless `type` names something other than an address.  `type` is a record type ("A", "SOA",
+    unless `record` names something other than an address.  `record` is a record type ("A", "SOA",
     "TYPE65"), `rcode` the response code that is good ("NOERROR").  With NOERROR the answer
     must hold a record of that type, and with `receive`, a Perl regular expression, it must
     match one of them, written as in a zone file; a name also without its final dot, and a TXT
@@ -56,18 +56,18 @@ class Dns:
     owns_sockets: ClassVar[bool] = True
 
     request: str = ""
-    type: str = "A"
+    record: str = "A"
     rcode: str = "NOERROR"
     receive: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be asked or expected."""
         set_field = object.__setattr__
-        set_field(self, "type", self.type.upper())
+        set_field(self, "record", self.record.upper())
         set_field(self, "rcode", self.rcode.upper())
         if not self.request:
             raise SettingError("request", "a name or an address to ask for is needed")
-        record_type(self.type)
+        record_type(self.record)
         asked_name(self.request)
         rcode_number(self.rcode)
         if self.receive:
@@ -78,9 +78,9 @@ class Dns:
     @property
     def asked(self) -> str:
         """The record type in the question."""
-        if self.type in ("A", "AAAA") and is_address(self.request):
+        if self.record in ("A", "AAAA") and is_address(self.request):
             return "PTR"
-        return self.type
+        return self.record
 
     async def check(self, target: Target, ctx: CheckContext) -> Passed:
         """Ask, over TCP again where the answer is too large for UDP, and judge."""

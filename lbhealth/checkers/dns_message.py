@@ -69,11 +69,11 @@ def asked_name(request: str) -> dns.name.Name:
 def record_type(name: str) -> dns.rdatatype.RdataType:
     """The number of a record type; SettingError for one that no question has."""
     if name in _NO_QUESTIONS:
-        raise SettingError("type", f"{name} cannot be asked for by a check")
+        raise SettingError("record", f"{name} cannot be asked for by a check")
     try:
         return dns.rdatatype.from_text(name)
     except (dns.exception.DNSException, ValueError):
-        raise SettingError("type", f"{printable(name)!r} is not a DNS record type") from None
+        raise SettingError("record", f"{printable(name)!r} is not a DNS record type") from None
 
 
 def rcode_number(name: str) -> dns.rcode.Rcode:

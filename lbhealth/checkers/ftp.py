@@ -17,14 +17,18 @@ from typing import Any, ClassVar
 import aioftp
 from aioftp.common import SSLSessionBoundContext
 
-from lbhealth.checkers import client_rules as rules
 from lbhealth.checkers.outcome import excerpt, failure_from, printable
 from lbhealth.checkers.patterns import compile_pattern
-from lbhealth.checkers.tls import client_context
+from lbhealth.checkers.settings import check_line, check_tls
+from lbhealth.checkers.sockets import connect
+from lbhealth.checkers.tls import client_context, tls_name
 from lbhealth.errors import CheckError, CheckFailed, SettingError
 from lbhealth.model import CheckContext, Passed, Status, Target
 
 __all__ = ["Ftp"]
+
+_PATIENCE = 0.2
+"""Seconds to wait for the answer to a farewell."""
 
 _MAX_BYTES = 64 * 1024
 _MAX_LINES = 1000
@@ -64,12 +68,12 @@ class Ftp:
         if not self.login:
             raise SettingError("login", 'must not be empty; FTP\'s guest is "anonymous"')
         for name in ("login", "password", "request"):
-            rules.check_line(name, getattr(self, name))
+            check_line(name, getattr(self, name), strict=True)
         if self.receive:
             if not self.request:
                 raise SettingError("receive", "needs a request: the file to look into")
             compile_pattern(self.receive, "receive")
-        rules.check_tls(self.tls, self.verify, self.ca_file)
+        check_tls(self.tls, self.verify, self.ca_file)
 
     async def check(self, target: Target, ctx: CheckContext) -> Passed:
         """Log in, fetch, take leave, judge."""
@@ -123,7 +127,7 @@ class _Client(aioftp.Client):
         self._ctx = ctx
         self._context = context
         self._implicit = implicit
-        self._name = rules.tls_name(target)
+        self._name = tls_name(target)
         self._writers: list[asyncio.StreamWriter] = []
         self._lines = self._bytes = 0
 
@@ -177,9 +181,10 @@ class _Client(aioftp.Client):
             raise _refusal(error, f"transfer after {size} bytes") from error
 
     async def farewell(self) -> None:
-        """QUIT.  The verdict is in already: a server that just hangs up is no worse for it."""
+        """QUIT.  The verdict is in already, whatever the server does about it."""
         try:
-            await self.command("QUIT", "2xx")
+            async with asyncio.timeout(_PATIENCE):
+                await self.command("QUIT", "2xx")
         except (aioftp.StatusCodeError, CheckFailed, OSError) as error:
             self._ctx.note("*", f"after QUIT: {printable(str(error))}")
 
@@ -242,7 +247,7 @@ class _Client(aioftp.Client):
             raise ValueError("no port")
         self._ctx.phase = Status.L4TOUT
         try:
-            sock = await rules.connect(self._target, self._ctx, port)
+            sock = await connect(self._target, self._ctx, port)
         except CheckFailed as failure:
             if self._stream is None:
                 raise

@@ -23,6 +23,7 @@ from lbhealth.checkers.http_expect import (
 from lbhealth.checkers.http_message import Response, ResponseReader
 from lbhealth.checkers.outcome import printable
 from lbhealth.checkers.patterns import compile_pattern
+from lbhealth.checkers.settings import check_tls
 from lbhealth.checkers.tls import client_context
 from lbhealth.errors import CheckFailed, SettingError
 from lbhealth.model import CheckContext, Passed, Status, Target
@@ -235,10 +236,7 @@ class Https(Http):
     def __post_init__(self) -> None:
         """Add the rules of the two fields to those of `Http`."""
         Http.__post_init__(self)  # slots make a new class, which super() does not know
-        if self.ca_file is not None and not self.verify:
-            raise SettingError("ca_file", "has no effect without verify")
-        if self.ca_file is not None and (not self.ca_file or "\0" in self.ca_file):
-            raise SettingError("ca_file", "not a file name")
+        check_tls("implicit", self.verify, self.ca_file)
 
     @property
     def scheme(self) -> str:

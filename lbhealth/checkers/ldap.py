@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from lbhealth.checkers.outcome import excerpt, printable
-from lbhealth.checkers.packets import PacketReader
 from lbhealth.checkers.patterns import compile_pattern
-from lbhealth.checkers.stream import Stream, check_tls
+from lbhealth.checkers.settings import check_tls
+from lbhealth.checkers.stream import Stream
 from lbhealth.errors import CheckFailed, SettingError
 from lbhealth.model import CheckContext, Passed, Status, Target
 
@@ -115,7 +115,6 @@ class _Session:
 
         self._codec = ldap_codec
         self._stream = stream
-        self._reader = PacketReader(stream)
         self._ctx = ctx
         self._id = 0
         self._closed = False
@@ -127,7 +126,7 @@ class _Session:
         answer = await self._answer(codec.EXTENDED_RESPONSE)
         self._expect_success(answer, "StartTLS refused")
         self._closed = True  # a handshake that fails leaves nobody to talk to
-        await self._reader.start_tls()
+        await self._stream.start_tls()
         self._closed = False
 
     async def bind(self, login: str | None, password: str | None) -> None:
@@ -185,8 +184,8 @@ class _Session:
         try:
             head = b""
             while (length := self._codec.frame_length(head)) is None:
-                head = await self._reader.peek(len(head) + 1)
-            return await self._reader.exactly(length)
+                head = await self._stream.peek(len(head) + 1)
+            return await self._stream.read_exactly(length, note=False)
         except (CheckFailed, OSError):
             self._closed = True  # gone, or no LDAP: no use in taking leave
             raise

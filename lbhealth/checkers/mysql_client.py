@@ -18,7 +18,6 @@ from pymysql.err import MySQLError  # type: ignore[import-untyped]
 
 from lbhealth.checkers import mysql_packets as packets
 from lbhealth.checkers.outcome import excerpt, printable
-from lbhealth.checkers.packets import PacketReader
 from lbhealth.checkers.stream import Stream
 from lbhealth.errors import CheckError, CheckFailed
 from lbhealth.model import CheckContext, Status
@@ -58,9 +57,9 @@ class Client:
 
     async def greet(self) -> packets.Greeting:
         """The server's greeting.  Raises CheckFailed for an error in its place."""
-        reader = self._wire.reader
-        header = await reader.exactly(4)
-        payload = await reader.exactly(packets.greeting_length(header))
+        header = await self._stream.read_exactly(4, note=False)
+        length = packets.greeting_length(header)
+        payload = await self._stream.read_exactly(length, note=False)
         greeting = packets.parse_greeting(payload)
         if isinstance(greeting, packets.ServerError):
             text = f"{excerpt(greeting.text, 150)} ({greeting.code})"
@@ -76,7 +75,7 @@ class Client:
         if self._database:
             flags |= CLIENT.CONNECT_WITH_DB
         await self._stream.write(packets.ssl_request(flags), shown=b"SSLRequest")
-        await self._wire.reader.start_tls()
+        await self._stream.start_tls()
         self._tls = True
 
     @contextlib.asynccontextmanager
@@ -86,7 +85,7 @@ class Client:
         try:
             with _judged("login"):
                 self._wire.shown = f'login as "{printable(user)}"'
-                self._wire.reader.put_back(self._packet)
+                self._stream.put_back(self._packet)
                 connection._next_seq_id = 0
                 await connection._get_server_information()
                 # The greeting was number 0 and the SSLRequest, if any, number 1.
@@ -163,7 +162,6 @@ class _Wire:
     """
 
     def __init__(self, stream: Stream) -> None:
-        self.reader = PacketReader(stream)
         self.shown = ""
         self._stream = stream
         self._unsent = b""
@@ -180,7 +178,7 @@ class _Wire:
         if self._unsent:
             data, self._unsent = self._unsent, b""
             await self._stream.write(data, shown=self.shown.encode("utf-8", "replace"))
-        return await self.reader.exactly(length)
+        return await self._stream.read_exactly(length, note=False)
 
     def close(self) -> None:
         """The stream closes itself."""

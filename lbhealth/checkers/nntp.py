@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from lbhealth.checkers.account import AccountCheck
 from lbhealth.checkers.dialogue import Answer, Expect, Quit, Script, Send, StartTls
-from lbhealth.checkers.stream import check_line
+from lbhealth.checkers.settings import check_line
 from lbhealth.errors import CheckFailed, SettingError
 from lbhealth.model import Status
 

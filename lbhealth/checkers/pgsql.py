@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from lbhealth.checkers import pgsql_packets as packets
 from lbhealth.checkers.outcome import printable
-from lbhealth.checkers.packets import PacketReader
 from lbhealth.checkers.sql import SqlSettings, judge_rows
 from lbhealth.checkers.stream import Stream
 from lbhealth.errors import CheckFailed
@@ -53,11 +52,10 @@ class Pgsql(SqlSettings):
         async with Stream.connect(
             target, ctx, verify=self.verify, ca_file=self.ca_file, secrets=secrets
         ) as stream:
-            reader = PacketReader(stream)
             if self.tls == "starttls":
-                await _start_tls(stream, reader)
+                await _start_tls(stream)
             if self.login is None:
-                return await _knock(stream, reader)
+                return await _knock(stream)
             from lbhealth.checkers import pgsql_client as client
 
             ctx.note(">", f'login as "{printable(self.login)}"')
@@ -74,23 +72,22 @@ class Pgsql(SqlSettings):
                 return judge_rows(rows, first, self.value, status)
 
 
-async def _start_tls(stream: Stream, reader: PacketReader) -> None:
+async def _start_tls(stream: Stream) -> None:
     await stream.write(packets.SSL_REQUEST, shown=b"SSLRequest")
-    answer = await reader.exactly(1)
-    stream.ctx.note("<", answer)
+    answer = await stream.read_exactly(1)
     if answer == packets.TLS_REFUSED:
         raise CheckFailed(Status.L6RSP, "the server does not offer TLS")
     if answer != packets.TLS_ACCEPTED:  # an error here is not to be believed (CVE-2024-10977)
         raise CheckFailed(Status.L7RSP, "the answer to the TLS request is not PostgreSQL's")
-    await reader.start_tls()
+    await stream.start_tls()
 
 
-async def _knock(stream: Stream, reader: PacketReader) -> Passed:
+async def _knock(stream: Stream) -> Passed:
     """Ask for a session as nobody in particular, and go when the server wants a password."""
     await stream.write(packets.startup(_NOBODY, "postgres"), shown=b"start-up")
     for _ in range(_MAX_NOTICES):
-        header = await reader.exactly(packets.HEADER)
-        body = await reader.exactly(packets.body_length(header))
+        header = await stream.read_exactly(packets.HEADER, note=False)
+        body = await stream.read_exactly(packets.body_length(header), note=False)
         if header[:1] == b"R":
             stream.ctx.note("<", "the server asks for a password, or for none")
             return Passed(Status.L7OK, "ready for a login")

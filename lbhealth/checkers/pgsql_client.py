@@ -125,7 +125,7 @@ class _Loop:
             raise ConnectionAbortedError
         self._used = True
         protocol = factory()
-        transport = self._stream._pipe.transport
+        transport = self._stream.transport
         _limit(protocol, transport)
         transport.set_protocol(protocol)
         protocol.connection_made(transport)

@@ -7,6 +7,7 @@ would upgrade, and verify, unasked), this host's name (it would ask DNS), how to
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import ssl
@@ -15,13 +16,17 @@ from typing import Any, ClassVar
 
 import aiosmtplib
 
-from lbhealth.checkers import client_rules as rules
 from lbhealth.checkers.outcome import failure_from, printable
-from lbhealth.checkers.tls import client_context
+from lbhealth.checkers.settings import check_line, check_tls
+from lbhealth.checkers.sockets import connect
+from lbhealth.checkers.tls import client_context, tls_name
 from lbhealth.errors import CheckError, CheckFailed, SettingError
 from lbhealth.model import CheckContext, Passed, Status, Target
 
 __all__ = ["Smtp", "Submission"]
+
+_PATIENCE = 0.2
+"""Seconds to wait for the answer to a farewell."""
 
 # RFC 5321, 4.1.2: a domain or an address literal; underscores occur.
 _HELO = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[A-Za-z0-9:.]+\]")
@@ -57,17 +62,17 @@ class Smtp:
         """Refuse what cannot be sent."""
         if self.helo is not None and (len(self.helo) > _MAX_HELO or not _HELO.fullmatch(self.helo)):
             raise SettingError("helo", "not a domain name or an address in square brackets")
-        rules.check_line("login", self.login)
-        rules.check_line("password", self.password)
+        check_line("login", self.login, strict=True)
+        check_line("password", self.password, strict=True)
         if self.password and not self.login:
             raise SettingError("password", "has no effect without login")
-        rules.check_tls(self.tls, self.verify, self.ca_file)
+        check_tls(self.tls, self.verify, self.ca_file)
 
     async def check(self, target: Target, ctx: CheckContext) -> Passed:
         """Hold the dialogue to its QUIT."""
         context = client_context(self.verify, self.ca_file)
-        sock = await rules.connect(target, ctx)
-        client = _Client(sock, rules.tls_name(target), self._name(), self.tls, context, ctx)
+        sock = await connect(target, ctx)
+        client = _Client(sock, tls_name(target), self._name(), self.tls, context, ctx)
         try:
             detail = await self._talk(client, ctx)
             await client.farewell()
@@ -202,10 +207,11 @@ class _Client(aiosmtplib.SMTP):
             return
 
     async def farewell(self) -> None:
-        """QUIT.  The verdict is in already: a server that just hangs up is no worse for it."""
+        """QUIT.  The verdict is in already, whatever the server does about it."""
         try:
-            await self.quit()
-        except (aiosmtplib.SMTPServerDisconnected, aiosmtplib.SMTPResponseException) as error:
+            async with asyncio.timeout(_PATIENCE):
+                await self.quit()
+        except (aiosmtplib.SMTPException, TimeoutError) as error:
             self._ctx.note("*", f"after QUIT: {printable(str(error))}")
 
     async def execute_command(self, *args: bytes, **options: Any) -> aiosmtplib.SMTPResponse:

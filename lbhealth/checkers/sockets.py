@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 import struct
 from typing import TypeAlias
 
-from lbhealth.checkers.outcome import errno_failure
+from lbhealth.checkers.outcome import errno_failure, failure_from
 from lbhealth.errors import CheckError
-from lbhealth.model import Address, Target, family_of
+from lbhealth.model import Address, CheckContext, Status, Target, family_of, host_port
 
-__all__ = ["open_socket", "prepare_socket", "sockaddr"]
+__all__ = ["connect", "open_socket", "prepare_socket", "sockaddr"]
 
 SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h; the socket module names it only later
+
+
+async def connect(target: Target, ctx: CheckContext, port: int | None = None) -> socket.socket:
+    """A socket connected to the target, at its own or another port; the caller closes it.
+
+    Raises CheckFailed or CheckError; leaves nothing open when it is cancelled.
+    """
+    port = target.port if port is None else port
+    ctx.note("*", f"connecting to {host_port(target.address, port)}")
+    try:
+        sock = open_socket(target)
+        try:
+            address = sockaddr(target.address, port)
+            await asyncio.get_running_loop().sock_connect(sock, address)
+        except BaseException:
+            sock.close()
+            raise
+    except OSError as error:
+        raise failure_from(error, Status.L4TOUT) from error
+    ctx.note("*", "connected")
+    return sock
 
 
 def sockaddr(address: Address, port: int) -> SocketAddress:

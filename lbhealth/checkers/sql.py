@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from lbhealth.checkers.outcome import printable
-from lbhealth.checkers.stream import check_tls
+from lbhealth.checkers.settings import check_tls
 from lbhealth.errors import CheckFailed, SettingError
 from lbhealth.model import Passed, Status
 

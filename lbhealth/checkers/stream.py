@@ -1,4 +1,4 @@
-"""One connection for every protocol of lines: limits, TLS, trace, phase, and a clean end.
+"""One TCP connection for checkers and plug-ins: limits, TLS, trace, phase, and a clean end.
 
 ::
 
@@ -29,35 +29,15 @@ from lbhealth.checkers.dialogue import (
     StartTls,
 )
 from lbhealth.checkers.outcome import excerpt, failure_from, printable
-from lbhealth.checkers.sockets import open_socket, sockaddr
-from lbhealth.checkers.tls import client_context
-from lbhealth.errors import CheckError, CheckFailed, SettingError
+from lbhealth.checkers.sockets import connect
+from lbhealth.checkers.tls import client_context, tls_name
+from lbhealth.errors import CheckError, CheckFailed
 from lbhealth.model import CheckContext, Status, Target
 
-__all__ = ["TLS_MODES", "Stream", "check_line", "check_tls", "converse", "masked"]
-
-TLS_MODES = ("none", "implicit", "starttls")
-"""No TLS, TLS from the first byte, or an upgrade that the protocol asks for."""
+__all__ = ["Stream", "converse", "masked"]
 
 _PATIENCE = 0.2
 """Seconds to wait for the answer to a farewell."""
-
-
-def check_tls(tls: str, verify: bool, ca_file: str | None) -> None:
-    """Raises SettingError for TLS settings that make no sense."""
-    if tls not in TLS_MODES:
-        raise SettingError("tls", f"must be one of {', '.join(TLS_MODES)}")
-    if tls == "none" and verify:
-        raise SettingError("verify", "there is nothing to verify without TLS")
-    if ca_file is not None and not verify:
-        raise SettingError("ca_file", "is used only with verify")
-
-
-def check_line(field: str, text: str | None) -> None:
-    """Raises SettingError when `text` cannot be part of one line of a protocol."""
-    for place, char in enumerate(text or ""):
-        if char in "\r\n\0":
-            raise SettingError(field, "must be one line without NUL", place)
 
 
 def masked(data: bytes, secrets: Sequence[str | bytes]) -> bytes:
@@ -81,6 +61,7 @@ class Stream:
         self._secrets = secrets
         self._verify = False
         self._ca_file: str | None = None
+        self._alpn: str | None = None
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -92,14 +73,16 @@ class Stream:
         tls: str = "none",
         verify: bool = False,
         ca_file: str | None = None,
+        alpn: str | None = None,
         secrets: Sequence[str | bytes] = (),
     ) -> AsyncIterator[Self]:
         """Connect, with TLS at once when `tls` is "implicit"; drop the connection in the end.
 
+        `verify`, `ca_file` and `alpn`, the one protocol to offer, as in `tls.client_context`.
         Errors of the system and of TLS inside the block become CheckFailed or CheckError.
         """
         stream = cls(target, ctx, secrets)
-        stream._verify, stream._ca_file = verify, ca_file
+        stream._verify, stream._ca_file, stream._alpn = verify, ca_file, alpn
         try:
             await stream._open()
             if tls == "implicit":
@@ -111,24 +94,23 @@ class Stream:
             stream._pipe.abort()
 
     async def _open(self) -> None:
-        loop = asyncio.get_running_loop()
         self.ctx.phase = Status.L4TOUT
-        self.ctx.note("*", f"connecting to {self.target}")
-        sock = open_socket(self.target)
-        try:
-            await loop.sock_connect(sock, sockaddr(self.target.address, self.target.port))
-        except BaseException:
-            sock.close()
-            raise
+        sock = await connect(self.target, self.ctx)
         # From here on the socket is the transport's, which closes it.
-        await loop.create_connection(lambda: self._pipe, sock=sock)
-        self.ctx.note("*", "connected")
+        await asyncio.get_running_loop().create_connection(lambda: self._pipe, sock=sock)
         self.ctx.phase = Status.L7TOUT
 
     @property
-    def tls_name(self) -> str:
-        """The name that the certificate must bear, sent to the server unless an address."""
-        return self.target.server_name or self.target.address.partition("%")[0]
+    def transport(self) -> asyncio.Transport:
+        """What the bytes go through, for a library that takes the connection over."""
+        return self._pipe.transport
+
+    @property
+    def alpn(self) -> str | None:
+        """The protocol that both sides chose in the TLS handshake."""
+        session = self.transport.get_extra_info("ssl_object")
+        chosen: str | None = session.selected_alpn_protocol() if session is not None else None
+        return chosen
 
     async def start_tls(self, *, verify: bool | None = None, ca_file: str | None = None) -> None:
         """Begin TLS, with the settings of `connect` unless others are given.
@@ -139,17 +121,18 @@ class Stream:
         if len(pipe.buffer):
             raise CheckFailed(Status.L7RSP, "the server sent data between its consent and TLS")
         verify = self._verify if verify is None else verify
-        context = client_context(verify, ca_file or self._ca_file)
+        context = client_context(verify, ca_file or self._ca_file, self._alpn)
+        name = tls_name(self.target)
         self.ctx.phase = Status.L6TOUT
         pipe.raise_if_lost()
         try:
             transport = await asyncio.get_running_loop().start_tls(
-                pipe.transport, pipe, context, server_hostname=self.tls_name
+                pipe.transport, pipe, context, server_hostname=name
             )
         except OSError:
             raise
         except (TypeError, ValueError) as error:
-            raise CheckError(f"{printable(self.tls_name)} cannot be a TLS server name") from error
+            raise CheckError(f"{printable(name)} cannot be a TLS server name") from error
         if transport is None:
             raise ConnectionResetError
         pipe.transport = transport
@@ -181,6 +164,28 @@ class Stream:
         self.ctx.note("<", self.mask(data))
         return data
 
+    async def read_exactly(self, size: int, *, note: bool = True) -> bytes:
+        """The next `size` bytes.
+
+        Raises CheckFailed when the server hangs up first or sends too much.
+        """
+        await self.peek(size)
+        data = self._pipe.buffer.exactly(size) or b""
+        if note:
+            self.ctx.note("<", self.mask(data))
+        return data
+
+    async def peek(self, size: int) -> bytes:
+        """As `read_exactly`, but the bytes stay for the next read."""
+        while (data := self._pipe.buffer.exactly(size, keep=True)) is None:
+            if not await self._pipe.wait():
+                raise CheckFailed(Status.L7RSP, "the server closed the connection early")
+        return data
+
+    def put_back(self, data: bytes) -> None:
+        """Let the next read begin with `data`, which was read before."""
+        self._pipe.buffer.put_back(data)
+
     async def read_some(self, *, note: bool = True) -> bytes:
         """What there is, at least a byte; nothing at the end of the connection."""
         while not len(self._pipe.buffer):
@@ -193,7 +198,7 @@ class Stream:
 
     # -- writing
 
-    async def write(self, data: bytes, *, shown: bytes | None = None) -> None:
+    async def write(self, data: bytes, *, shown: bytes | str | None = None) -> None:
         """Send `data`; the trace gets `shown` in its place, if given."""
         self.ctx.note(">", self.mask(data) if shown is None else shown)
         self._pipe.raise_if_lost()

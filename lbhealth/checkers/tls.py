@@ -8,8 +8,9 @@ import ssl
 
 from lbhealth.checkers.outcome import printable
 from lbhealth.errors import CheckError
+from lbhealth.model import Target
 
-__all__ = ["client_context"]
+__all__ = ["client_context", "tls_name"]
 
 
 def client_context(
@@ -33,6 +34,11 @@ def client_context(
         raise CheckError(f"ca_file {printable(ca_file)}: no certificate in it") from error
     except OSError as error:
         raise CheckError(f"ca_file {printable(ca_file)}: {error.strerror}") from error
+
+
+def tls_name(target: Target) -> str:
+    """The name that the certificate must be for: the server name, else the address."""
+    return target.server_name or target.address.partition("%")[0]
 
 
 @functools.lru_cache(maxsize=64)

@@ -291,7 +291,7 @@ class CheckReader:
         checks = []
         for probe in plan.probes:
             to = 0 if probe.checker.kind == "ping" else probe.port or port
-            if not to and probe.checker.kind != "ping":
+            if not to and probe.checker.kind not in ("ping", "external", "external-perl"):
                 message = f"no port to check on {address}"
                 hint = "write check = { port = … }, or give the server a port"
                 self._findings.error("LB423", path, message, help=hint)

@@ -26,7 +26,6 @@ from lbhealth.model import Checker
 
 __all__ = ["make_checker"]
 
-_PAIRS = tuple[tuple[str, str], ...]
 _TEXTS = tuple[str, ...]
 _FAULTY = object()
 
@@ -43,9 +42,19 @@ class _Setting:
 
     def read(self, raw: object) -> object:
         """The field's value; raises ValidationError."""
-        if self.annotation == _PAIRS and isinstance(raw, dict):
+        if _is_pairs(self.annotation) and isinstance(raw, dict):
             raw = tuple(raw.items())
         return self.adapter.validate_python(_hashable(raw), strict=self.strict)
+
+
+def _is_pairs(annotation: Any) -> bool:
+    """Whether a field holds pairs of a name and a value: a table in TOML."""
+    pair = typing.get_args(annotation)[:1]
+    return (
+        bool(pair)
+        and typing.get_origin(pair[0]) is tuple
+        and (typing.get_args(pair[0])[:1] == (str,) and len(typing.get_args(pair[0])) == 2)
+    )
 
 
 @functools.lru_cache(maxsize=256)
@@ -113,7 +122,7 @@ def _read(setting: _Setting, value: object, path: Path, findings: Findings) -> o
     """The value for the checker's field, or `_FAULTY` after reporting what is wrong."""
     if setting.secret:
         findings.keep_secret(path)
-    if setting.annotation == _PAIRS and not isinstance(value, dict):
+    if _is_pairs(setting.annotation) and not isinstance(value, dict):
         message = f"{path[-1]} must be a table, not {said(value)}"
         findings.error("LB304", path, message, help='write { "name" = "value" }')
         return _FAULTY

@@ -20,9 +20,10 @@ from lbhealth.checkers.dialogue import (
     Send,
     StartTls,
 )
-from lbhealth.checkers.stream import Stream, check_line, check_tls
+from lbhealth.checkers.settings import TLS_AT_ONCE, check_line, check_tls
+from lbhealth.checkers.stream import Stream
 from lbhealth.errors import CheckError, CheckFailed, SettingError
-from lbhealth.model import CheckContext, Status
+from lbhealth.model import CheckContext, Status, Target
 from lbhealth.testing import ScriptedServer
 
 
@@ -35,9 +36,9 @@ async def connect_tls(server, ctx):
         pass
 
 
-async def read_on(stream, reader):
+async def read_on(stream, reader, *args):
     while True:
-        await getattr(stream, reader)()
+        await getattr(stream, reader)(*args)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,52 @@ async def test_lines_until_and_some():
         assert await stream.read_some() == b""
         with pytest.raises(CheckFailed, match="closed the connection early"):
             await stream.read_line()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_exact_reads(host):
+    heard = []
+    ctx = context(trace=lambda *step: heard.append(step))
+    async with (
+        ScriptedServer.close_early(b"abcdef\nrest", host=host) as server,
+        Stream.connect(server.target(), ctx) as stream,
+    ):
+        assert await stream.peek(2) == b"ab"
+        assert await stream.read_exactly(3) == b"abc"
+        assert await stream.read_exactly(2, note=False) == b"de"
+        stream.put_back(b"de")
+        assert await stream.read_line() == b"def"
+        assert await stream.read_exactly(0) == b""
+        with pytest.raises(CheckFailed, match="closed the connection early"):
+            await stream.read_exactly(5)
+        assert await stream.read_exactly(4) == b"rest"
+    assert [step for step in heard if step[0] == "<"][:2] == [("<", b"abc"), ("<", b"def")]
+
+
+async def test_exact_reads_have_limits():
+    async with (
+        ScriptedServer.close_early(b"x" * 100_000) as server,
+        Stream.connect(server.target(), context()) as stream,
+    ):
+        with pytest.raises(CheckFailed, match=f"announces {MAX_BYTES + 1} bytes"):
+            await stream.read_exactly(MAX_BYTES + 1)
+        with pytest.raises(CheckFailed, match=f"more than {MAX_BYTES} bytes"):
+            await read_on(stream, "read_exactly", 1000)
+
+
+async def test_a_library_can_take_over():
+    async with (
+        ScriptedServer.reply(b"") as server,
+        Stream.connect(server.target(), context()) as stream,
+    ):
+        assert stream.transport.get_extra_info("peername")[1] == server.target().port
+        assert stream.alpn is None
+
+
+async def test_source_that_is_not_here():
+    with pytest.raises(CheckError, match=r"source address 192\.0\.2\.77 is not on this host"):
+        async with Stream.connect(Target("127.0.0.1", 9, source="192.0.2.77"), context()):
+            pass
 
 
 async def test_phases():
@@ -88,6 +135,33 @@ async def test_tls(server_tls):
             assert await stream.read_line() == b"hello"
             assert await stream.read_some() == b""
         assert any(str(text).startswith("TLSv1") for _, text in heard)
+
+
+@pytest.mark.parametrize(("offered", "chosen"), [("h2", "h2"), (None, None), ("h9", None)])
+async def test_alpn(offered, chosen):
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
+    tls.set_alpn_protocols(["h2", "http/1.1"])
+    async with (
+        ScriptedServer.reply(b"OK", tls=tls) as server,
+        Stream.connect(server.target(), context(), tls="implicit", alpn=offered) as stream,
+    ):
+        assert stream.alpn == chosen
+
+
+async def test_verify(tmp_path):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("a.test").configure_cert(tls)
+    settings = {"tls": "implicit", "verify": True, "ca_file": str(tmp_path / "ca.pem")}
+    async with ScriptedServer.reply(b"OK", tls=tls) as server:
+        async with Stream.connect(server.target("a.test"), context(), **settings) as stream:
+            await stream.write(b"hello")
+            assert await stream.read_exactly(2) == b"OK"
+        with pytest.raises(CheckFailed, match="does not match the name"):
+            async with Stream.connect(server.target("x.test"), context(), **settings):
+                pass
 
 
 @pytest.mark.parametrize("name", ["." + "x" * 70, "a..b", "x\0y"])
@@ -128,8 +202,11 @@ async def test_secrets_are_masked():
         line = await stream.read_line()
         assert line == b"you said sesame"
         assert stream.show(line) == '"you said ***"'
+        await stream.write(b"PASS hunter2\r\n", shown="PASS of somebody")
     assert (">", b"*** ***\r\n") in heard
     assert ("<", b"you said ***") in heard
+    assert (">", "PASS of somebody") in heard
+    assert "hunter2" not in repr(heard)
 
 
 async def test_a_farewell_waits_briefly_and_never_fails():
@@ -228,13 +305,40 @@ def new_dialogue():
     return dialogue
 
 
-def test_settings():
-    with pytest.raises(SettingError, match="tls: must be one of"):
-        check_tls("maybe", False, None)
-    with pytest.raises(SettingError, match="verify"):
-        check_tls("none", True, None)
-    with pytest.raises(SettingError, match="ca_file"):
-        check_tls("implicit", False, "/x")
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        (("maybe", False, None), "tls"),
+        (("starttls", False, None, TLS_AT_ONCE), "tls"),
+        (("none", True, None), "verify"),
+        (("implicit", False, "/x"), "ca_file"),
+        (("implicit", True, ""), "ca_file"),
+        (("starttls", True, "a\0b"), "ca_file"),
+    ],
+)
+def test_tls_settings(settings, field):
     with pytest.raises(SettingError) as caught:
-        check_line("login", "ab\rc")
-    assert (caught.value.field, caught.value.position) == ("login", 2)
+        check_tls(*settings)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("text", "strict", "position"),
+    [
+        ("ab\rc", False, 2),
+        ("\0", True, 0),
+        ("a\t", True, 1),
+        ("\x7f", True, 0),
+        ("a\udc80", True, 1),
+    ],
+)
+def test_what_is_no_line(text, strict, position):
+    with pytest.raises(SettingError) as caught:
+        check_line("login", text, strict=strict)
+    assert (caught.value.field, caught.value.position) == ("login", position)
+
+
+def test_what_is_a_line():
+    check_line("login", None)
+    check_line("login", "tab\t and byte \udc80")
+    check_line("login", "ä b", strict=True)

@@ -7,6 +7,7 @@ import pytest
 from lbhealth.checkers.dns import Dns
 from lbhealth.checkers.external import External, ExternalPerl
 from lbhealth.checkers.ftp import Ftp
+from lbhealth.checkers.http import Http
 from lbhealth.checkers.http_proxy import HttpProxy
 from lbhealth.checkers.imap import Imap, Imaps
 from lbhealth.checkers.ldap import Ldap, Ldaps
@@ -101,6 +102,13 @@ def test_an_ldirectord_service_has_its_checker(name: str) -> None:
     assert (check.target.address, check.target.port) == ("10.0.0.1", port)
 
 
+def test_a_program_for_a_firewall_mark_needs_no_port() -> None:
+    (service,) = cf("virtual=7\n\treal=10.0.0.1 masq\n\tchecktype=external\n\tcheckport=99\n")
+    check = service.real[0].checks[0]
+    assert check.checker == External("/bin/true", virtual_address="7")
+    assert check.target.port == 0
+
+
 DNS = '\treal=10.0.0.1:53 masq\n\tservice=dns\n\trequest="/www.example.org"\n\treceive="192"\n'
 
 
@@ -136,6 +144,10 @@ TOML = {
     'type = "sip"\nlogin = "a@b"': (Sip(login="a@b"), "tcp"),
     'type = "smtp"\ntls = "starttls"\nverify = true\nserver_name = "mx.example.org"': (
         Smtp(tls="starttls", verify=True),
+        "tcp",
+    ),
+    'type = "http"\nexpect_json = { "checks.0.ok" = true, state = "up" }': (
+        Http(expect_json=(("checks.0.ok", True), ("state", "up"))),
         "tcp",
     ),
     'type = "radius"\nsecret = "x"': (Radius(secret="x"), "udp"),

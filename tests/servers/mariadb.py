@@ -1,6 +1,7 @@
 """Real MariaDB servers in private directories, on free ports, run as an unprivileged user."""
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
@@ -50,8 +51,9 @@ def mariadb_files():
         done = subprocess.run(
             [
                 *(install, "--no-defaults", f"--user={owner.pw_name}"),
-                *(f"--datadir={directory}/data", *options),
+                *(f"--datadir={directory}/data", f"--tmpdir={directory}", *options),
             ],
+            env={**os.environ, "TMPDIR": str(directory)},
             capture_output=True,
             timeout=90,
         )
@@ -83,8 +85,15 @@ def started(program, owner, directory, options):
     unprivileged.give(init, owner, 0o600)
     port = kit.free_port()
     addresses = "127.0.0.1,::1" if kit.has_v6() else "127.0.0.1"
+    # A tmpdir of its own: a server that starts clears the tables of others out of a shared one.
     command = [
-        *(program, "--no-defaults", f"--user={owner.pw_name}", f"--datadir={directory}/data"),
+        *(
+            program,
+            "--no-defaults",
+            f"--tmpdir={directory}",
+            f"--user={owner.pw_name}",
+            f"--datadir={directory}/data",
+        ),
         *("--socket=s", f"--pid-file={directory}/pid", f"--init-file={init}"),
         *(f"--port={port}", f"--bind-address={addresses}", "--performance-schema=OFF"),
         *("--skip-log-bin", "--innodb-flush-log-at-trx-commit=0", *SMALL, *options),

@@ -31,6 +31,9 @@ DEFAULT_NEGOTIATE_TIMEOUT = 30
 """Seconds; ldirectord's own, also where they are longer than anyone would choose."""
 
 
+_PROGRAMS = ("external", "external-perl")
+
+
 class Planner:
     """Plans the checks of one section."""
 
@@ -86,11 +89,17 @@ class Planner:
 
     def port(self, port: int) -> int:
         """The check port of a server with this port; 0 if there is none."""
+        if self.type in _PROGRAMS:
+            return port  # ldirectord: programs are told the real server's port, 0 for a mark
         return self._check_port or port or SERVICES[self.service].port or 0
 
-    def needs_port(self, plan: Plan) -> bool:
-        """Say whether a check of this plan goes to a port."""
+    def aims(self, plan: Plan) -> bool:
+        """Say whether a check of this plan goes to a port, if there is one."""
         return plan.checker is not None and plan.checker.kind != "ping"
+
+    def needs_port(self, plan: Plan) -> bool:
+        """Say whether a check of this plan cannot do without a port."""
+        return plan.checker is not None and plan.checker.kind not in ("ping", *_PROGRAMS)
 
     def warn_elsewhere(self, request: Text, address: Address, port: int) -> None:
         """Warn of a request that is a URL of another server than the one that is checked."""

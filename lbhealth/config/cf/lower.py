@@ -212,21 +212,19 @@ class _Builder:
     def _servers(
         self, line: RealLine, plan: Plan, planner: Planner, rows: _Rows
     ) -> Iterable[RealServer]:
-        port = 0
+        port = planner.port(line.port) if planner.aims(plan) else 0
         request = line.request or self.scope.texts.get("request")
-        if planner.needs_port(plan):
-            port = planner.port(line.port)
-            if port == 0:
-                self.report.error(
-                    "LB215",
-                    line.found.text,
-                    "there is no port to check this server at",
-                    'add "checkport=PORT" to the section, or a port to the server',
-                )
-                return
-            if request is not None and "://" in request.value:
-                for address in line.addresses:
-                    planner.warn_elsewhere(request, address, port)
+        if port == 0 and planner.needs_port(plan):
+            self.report.error(
+                "LB215",
+                line.found.text,
+                "there is no port to check this server at",
+                'add "checkport=PORT" to the section, or a port to the server',
+            )
+            return
+        if port and request is not None and "://" in request.value:
+            for address in line.addresses:
+                planner.warn_elsewhere(request, address, port)
         for address in line.addresses:
             if rows.take(address, line):
                 yield RealServer(

@@ -15,8 +15,9 @@ import h2.connection
 import h2.events
 import h2.exceptions
 
-from lbhealth.checkers.connection import Connection, check_tls, connected
 from lbhealth.checkers.outcome import excerpt, printable
+from lbhealth.checkers.settings import TLS_AT_ONCE, check_tls
+from lbhealth.checkers.stream import Stream
 from lbhealth.errors import CheckFailed, SettingError
 from lbhealth.model import CheckContext, Passed, Status, Target, host_port
 from lbhealth_grpc.message import Malformed, request, serving_status
@@ -59,7 +60,7 @@ class Grpc:
 
     def __post_init__(self) -> None:
         """Refuse settings that make no sense or cannot be sent."""
-        check_tls(self.tls, self.verify, self.ca_file)
+        check_tls(self.tls, self.verify, self.ca_file, TLS_AT_ONCE)
         if len(self.service) > 1000:
             raise SettingError("service", "more than 1000 characters")
         for place, char in enumerate(self.service):
@@ -73,12 +74,12 @@ class Grpc:
 
     async def check(self, target: Target, ctx: CheckContext) -> Passed:
         """Ask once on a connection of its own."""
-        async with connected(
+        async with Stream.connect(
             target, ctx, tls=self.tls, verify=self.verify, ca_file=self.ca_file, alpn="h2"
-        ) as connection:
-            if self.tls != "none" and connection.alpn != "h2":
+        ) as stream:
+            if self.tls != "none" and stream.alpn != "h2":
                 raise CheckFailed(Status.L7RSP, "the server does not offer HTTP/2 (ALPN h2)")
-            answer = await _Call(connection, ctx).run(self._headers(target), request(self.service))
+            answer = await _Call(stream, ctx).run(self._headers(target), request(self.service))
             return self._judge(answer)
 
     def _headers(self, target: Target) -> list[tuple[str, str]]:
@@ -127,8 +128,8 @@ class _Answer:
 class _Call:
     """One request on a fresh HTTP/2 connection."""
 
-    def __init__(self, connection: Connection, ctx: CheckContext) -> None:
-        self._connection = connection
+    def __init__(self, stream: Stream, ctx: CheckContext) -> None:
+        self._stream = stream
         self._ctx = ctx
         self._http = h2.connection.H2Connection(
             h2.config.H2Configuration(client_side=True, header_encoding=None)
@@ -146,7 +147,7 @@ class _Call:
         await self._flush("POST /grpc.health.v1.Health/Check")
         begin = b""
         while not self._ended:
-            data = await self._connection.read()
+            data = await self._stream.read_some()
             begin = begin or data
             if not data:
                 why = "the server closed the connection early"
@@ -165,7 +166,7 @@ class _Call:
 
     async def _flush(self, shown: str) -> None:
         if data := self._http.data_to_send():
-            await self._connection.send(data, shown)
+            await self._stream.write(data, shown=shown)
 
     def _handle(self, event: h2.events.Event) -> None:
         if isinstance(event, h2.events.ResponseReceived | h2.events.TrailersReceived):

@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lbhealth.checkers.connection import Connection, check_tls, connected
 from lbhealth.checkers.outcome import excerpt, printable
+from lbhealth.checkers.settings import TLS_AT_ONCE, check_tls
+from lbhealth.checkers.stream import Stream
 from lbhealth.errors import CheckFailed
 from lbhealth.model import CheckContext, Passed, Status, Target
 
@@ -37,37 +38,37 @@ class Memcached:
 
     def __post_init__(self) -> None:
         """Refuse settings that make no sense."""
-        check_tls(self.tls, self.verify, self.ca_file)
+        check_tls(self.tls, self.verify, self.ca_file, TLS_AT_ONCE)
 
     async def check(self, target: Target, ctx: CheckContext) -> Passed:
         """Ask once on a connection of its own."""
-        async with connected(
+        async with Stream.connect(
             target, ctx, tls=self.tls, verify=self.verify, ca_file=self.ca_file
-        ) as connection:
-            await connection.send(b"version\r\n")
-            line = await _line(connection)
+        ) as stream:
+            await stream.write(b"version\r\n")
+            line = await _line(stream)
             found = _VERSION.fullmatch(line)
             if found is None:
                 raise CheckFailed(Status.L7RSP, f"not an answer of memcached: {excerpt(line)}")
             detail = f"version {printable(found[1].decode())}"
             if self.stats:
-                detail += f", {_judge(await _stats(connection))}"
-            await connection.send(b"quit\r\n")
+                detail += f", {_judge(await _stats(stream))}"
+            await stream.write(b"quit\r\n")
             return Passed(Status.L7OK, detail)
 
 
-async def _line(connection: Connection) -> bytes:
+async def _line(stream: Stream) -> bytes:
     """A line that is no error."""
-    line = await connection.line()
+    line = await stream.read_line()
     if _ERROR.match(line):
         raise CheckFailed(Status.L7STS, f"error: {excerpt(line, 100)}")
     return line
 
 
-async def _stats(connection: Connection) -> dict[bytes, bytes]:
-    await connection.send(b"stats\r\n")
+async def _stats(stream: Stream) -> dict[bytes, bytes]:
+    await stream.write(b"stats\r\n")
     values: dict[bytes, bytes] = {}
-    while (line := await _line(connection)) != b"END":
+    while (line := await _line(stream)) != b"END":
         found = _STAT.fullmatch(line)
         if found is None:
             raise CheckFailed(Status.L7RSP, f"not a statistic: {excerpt(line)}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from lbhealth.checkers.connection import Connection, check_tls, connected
 from lbhealth.checkers.outcome import excerpt, printable
+from lbhealth.checkers.settings import TLS_AT_ONCE, check_tls
+from lbhealth.checkers.stream import Stream
 from lbhealth.errors import CheckFailed, SettingError
 from lbhealth.model import CheckContext, Passed, Status, Target
 from lbhealth_redis.resp import ErrorReply, Malformed, Value, command, parse
@@ -48,7 +49,7 @@ class Redis:
 
     def __post_init__(self) -> None:
         """Refuse settings that make no sense."""
-        check_tls(self.tls, self.verify, self.ca_file)
+        check_tls(self.tls, self.verify, self.ca_file, TLS_AT_ONCE)
         if self.username is not None and self.password is None:
             raise SettingError("username", "has no effect without password")
         if self.role is not None and self.role not in _ROLES:
@@ -56,10 +57,10 @@ class Redis:
 
     async def check(self, target: Target, ctx: CheckContext) -> Passed:
         """Ask once on a connection of its own."""
-        async with connected(
+        async with Stream.connect(
             target, ctx, tls=self.tls, verify=self.verify, ca_file=self.ca_file
-        ) as connection:
-            client = _Client(connection)
+        ) as stream:
+            client = _Client(stream)
             if self.password is not None:
                 words = [w.encode() for w in (self.username, self.password) if w is not None]
                 refused = "authentication refused"
@@ -70,7 +71,7 @@ class Redis:
             detail = "PONG"
             if self.role is not None:
                 detail = self._judge_role(await client.ask(b"ROLE"))
-            await connection.send(command(b"QUIT"), "QUIT")
+            await stream.write(command(b"QUIT"), shown="QUIT")
             return Passed(Status.L7OK, detail)
 
     def _judge_role(self, answer: Value) -> str:
@@ -91,16 +92,16 @@ class Redis:
 class _Client:
     """Requests and replies, one after the other."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
         self._buffer = b""
 
     async def ask(self, *words: bytes, shown: str | None = None, refused: str = "error") -> Value:
         """The reply to a command; an error reply is CheckFailed."""
-        await self._connection.send(command(*words), shown or words[0].decode())
+        await self._stream.write(command(*words), shown=shown or words[0].decode())
         try:
             while (found := parse(self._buffer)) is None:
-                data = await self._connection.read()
+                data = await self._stream.read_some()
                 if not data:
                     raise CheckFailed(Status.L7RSP, "the server closed the connection early")
                 self._buffer += data

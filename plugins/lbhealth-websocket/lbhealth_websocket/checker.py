@@ -20,10 +20,12 @@ from websockets.protocol import State
 from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI
 
-from lbhealth.checkers.connection import LIMIT, Connection, check_tls, connected
+from lbhealth.checkers.dialogue import MAX_BYTES
 from lbhealth.checkers.http_rules import check_headers, check_host, check_path, request_target
 from lbhealth.checkers.outcome import excerpt, printable
 from lbhealth.checkers.patterns import compile_pattern
+from lbhealth.checkers.settings import TLS_AT_ONCE, check_tls
+from lbhealth.checkers.stream import Stream
 from lbhealth.errors import CheckFailed, SettingError
 from lbhealth.model import CheckContext, Passed, Status, Target, host_port
 
@@ -65,7 +67,7 @@ class Websocket:
         pairs = tuple((str(name), str(value)) for name, value in self.headers)
         object.__setattr__(self, "headers", pairs)
         object.__setattr__(self, "subprotocols", tuple(map(str, self.subprotocols)))
-        check_tls(self.tls, self.verify, self.ca_file)
+        check_tls(self.tls, self.verify, self.ca_file, TLS_AT_ONCE)
         check_path(self.path)
         if not self.path.startswith("/"):
             raise SettingError("path", "must begin with /")
@@ -83,10 +85,10 @@ class Websocket:
 
     async def check(self, target: Target, ctx: CheckContext) -> Passed:
         """Ask once on a connection of its own."""
-        async with connected(
+        async with Stream.connect(
             target, ctx, tls=self.tls, verify=self.verify, ca_file=self.ca_file
-        ) as connection:
-            socket = _Socket(connection, self._protocol(target))
+        ) as stream:
+            socket = _Socket(stream, self._protocol(target))
             await socket.open(self._request_headers(target))
             detail = self._judge_upgrade(socket.protocol)
             if self.send is not None:
@@ -94,7 +96,7 @@ class Websocket:
             if self.receive:
                 await self._find(socket, self.receive)
                 detail = "the answer matches"
-            with contextlib.suppress(TimeoutError, CheckFailed):
+            with contextlib.suppress(OSError, CheckFailed):
                 left = ctx.deadline - asyncio.get_running_loop().time()
                 async with asyncio.timeout(max(0.0, min(_CLOSING, left / 2))):
                     await socket.close()
@@ -105,7 +107,7 @@ class Websocket:
         return ClientProtocol(
             WebSocketURI(self.tls != "none", target.address, target.port, path, query),
             subprotocols=[Subprotocol(name) for name in self.subprotocols] or None,
-            max_size=LIMIT,
+            max_size=MAX_BYTES,
         )
 
     def _request_headers(self, target: Target) -> tuple[tuple[str, str], ...]:
@@ -131,9 +133,9 @@ class Websocket:
 class _Socket:
     """A WebSocket on a connection."""
 
-    def __init__(self, connection: Connection, protocol: ClientProtocol) -> None:
+    def __init__(self, stream: Stream, protocol: ClientProtocol) -> None:
         self.protocol = protocol
-        self._connection = connection
+        self._stream = stream
         self._events: list[object] = []
 
     async def open(self, headers: Iterable[tuple[str, str]]) -> None:
@@ -181,7 +183,7 @@ class _Socket:
             await self._receive()
 
     async def _receive(self) -> None:
-        data = await self._connection.read()
+        data = await self._stream.read_some()
         if data:
             self.protocol.receive_data(data)
         else:
@@ -198,7 +200,7 @@ class _Socket:
     async def _flush(self, shown: str) -> None:
         for data in self.protocol.data_to_send():
             if data:  # the empty one asks to close the sending side, which comes by itself
-                await self._connection.send(data, shown)
+                await self._stream.write(data, shown=shown)
 
 
 def _not_upgraded(error: Exception) -> CheckFailed:

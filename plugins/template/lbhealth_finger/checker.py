@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lbhealth.checkers.connection import connected
 from lbhealth.checkers.outcome import excerpt
 from lbhealth.checkers.patterns import compile_pattern
+from lbhealth.checkers.stream import Stream
 from lbhealth.errors import CheckFailed, SettingError
 from lbhealth.model import CheckContext, Passed, Status, Target
 
@@ -37,10 +37,10 @@ class Finger:
 
     async def check(self, target: Target, ctx: CheckContext) -> Passed:
         """Ask once; the server closes the connection after its answer (RFC 1288, 2.2)."""
-        async with connected(target, ctx) as connection:
-            await connection.send(self.user.encode() + b"\r\n")
+        async with Stream.connect(target, ctx) as stream:
+            await stream.write(self.user.encode() + b"\r\n")
             answer = b""
-            while data := await connection.read():
+            while data := await stream.read_some():
                 answer += data
         if not answer.strip():
             raise CheckFailed(Status.L7RSP, "the server closed the connection without an answer")
