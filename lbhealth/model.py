@@ -191,6 +191,8 @@ class Checker(Protocol):
     Equal checkers with equal targets are the same check: it runs once for all services.
     `check` returns `Passed`, or raises `CheckFailed` (the server is bad) or `CheckError`
     (the checker could not run); the engine maps OSError, TimeoutError and ssl.SSLError.
+    A static method `load`, where there is one, is called before the first run: it imports what
+    takes long to import.
     """
 
     kind: ClassVar[str]

@@ -48,13 +48,13 @@ class Http:
 
     `path` begins with `/`, or is a whole URL whose host goes into the Host header.  `status`
     holds codes and ranges ("200", "200-299"; 100..599).  `body` is text that must occur in the
-    body, `body_regex` a Perl regular expression that must match in it, `body_not` text that must
-    not occur.  `expect_headers` holds names of header fields with Perl regular expressions, one
-    of whose values must match; `expect_json` dotted paths into the body (`checks.0.state`) with
-    the values to be found there (1 equals true, as it does among settings).  Whatever is given
-    must all hold.  `redirects` (0..100) is how many redirects to the same server are followed
-    (7 as in ldirectord, which however follows them to any host).  `headers` may hold secrets
-    and are left out of the repr.
+    body, `body_regex` a Perl regular expression that must match in it, `body_not` and
+    `body_not_regex` what must not.  `expect_headers` holds names of header fields with Perl
+    regular expressions, one of whose values must match; `expect_json` dotted paths into the
+    body (`checks.0.state`) with the values to be found there (1 equals true, as it does among
+    settings).  Whatever is given must all hold.  `redirects` (0..100) is how many redirects to
+    the same server are followed (7 as in ldirectord, which however follows them to any host).
+    `headers` may hold secrets and are left out of the repr.
     """
 
     kind: ClassVar[str] = "http"
@@ -70,6 +70,7 @@ class Http:
     body_regex: str | None = None
     redirects: int = 7
     body_not: str | None = None
+    body_not_regex: str | None = None
     expect_headers: tuple[tuple[str, str], ...] = ()
     expect_json: tuple[tuple[str, JsonValue], ...] = ()
 
@@ -89,8 +90,9 @@ class Http:
             rules.check_host(self.host)
         rules.check_headers(self.headers)
         rules.accepted_statuses(self.status)
-        if self.body_regex:
-            compile_pattern(self.body_regex, "body_regex")
+        for field_name in ("body_regex", "body_not_regex"):
+            if pattern := getattr(self, field_name):
+                compile_pattern(pattern, field_name)
         check_expected_headers(self.expect_headers)
         check_expected_json(self.expect_json)
         if not 0 <= self.redirects <= _MAX_REDIRECTS:
@@ -113,7 +115,9 @@ class Http:
     @property
     def body_limit(self) -> int:
         """Bytes of body worth reading: few when nothing is looked for in it."""
-        searched = self.body or self.body_regex or self.body_not or self.expect_json
+        searched = (
+            self.body or self.body_regex or self.body_not or self.body_not_regex or self.expect_json
+        )
         return self.SEARCHED if searched else ResponseReader.BODY_LIMIT
 
     def reader(self) -> ResponseReader:

@@ -57,6 +57,10 @@ def unmet(checker: Http, response: Response) -> str | None:
         reason = _mismatch(checker, response, "match", checker.body_regex)
     elif checker.body_not and _encoded(checker.body_not) in response.body:
         reason = f'the body contains "{printable(checker.body_not, 100)}"'
+    elif checker.body_not_regex and compile_pattern(
+        checker.body_not_regex, "body_not_regex"
+    ).search(response.body):
+        reason = f'the body matches "{printable(checker.body_not_regex, 100)}"'
     elif checker.expect_headers:
         reason = _header_fault(checker.expect_headers, response)
     if reason is None and checker.expect_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -60,6 +61,11 @@ class Ldap:
                 raise SettingError("receive", "needs a search base (request), whose DN it judges")
             compile_pattern(self.receive, "receive")
         check_tls(self.tls, self.verify, self.ca_file)
+
+    @staticmethod
+    def load() -> None:
+        """Import the library now: at the first check it would hold the loop."""
+        importlib.import_module("lbhealth.checkers.ldap_codec")
 
     async def check(self, target: Target, ctx: CheckContext) -> Passed:
         """Bind, search, unbind."""

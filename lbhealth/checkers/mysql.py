@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -46,6 +47,11 @@ class Mysql(SqlSettings):
     tls: str = "none"
     verify: bool = False
     ca_file: str | None = None
+
+    @staticmethod
+    def load() -> None:
+        """Import the library now: at the first check it would hold the loop."""
+        importlib.import_module("lbhealth.checkers.mysql_client")
 
     async def check(self, target: Target, ctx: CheckContext) -> Passed:
         """Greet, log in, ask, quit."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -45,6 +46,11 @@ class Pgsql(SqlSettings):
     tls: str = "none"
     verify: bool = False
     ca_file: str | None = None
+
+    @staticmethod
+    def load() -> None:
+        """Import the library now: at the first check it would hold the loop."""
+        importlib.import_module("lbhealth.checkers.pgsql_client")
 
     async def check(self, target: Target, ctx: CheckContext) -> Passed:
         """Ask for TLS if wanted, log in, ask, terminate."""

@@ -92,5 +92,6 @@ CODES: Mapping[str, str] = MappingProxyType(
         "LB422": "virtual service has no real servers",
         "LB423": "check has no port",
         "LB424": "name is given twice",
+        "LB425": "source or mark cannot reach this check",
     }
 )

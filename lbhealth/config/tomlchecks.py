@@ -212,6 +212,12 @@ class CheckReader:
                 message = f"source is no IP address: {shown(table.source)}"
                 self._findings.error("LB415", (*path, "source"), message)
                 return None
+        for key in ("source", "mark"):
+            if getattr(table, key) and not getattr(checker, "owns_sockets", True):
+                message = f'{key} has no effect on a check of type "{checker.kind}"'
+                hint = "the program opens its sockets itself: tell it by its args"
+                self._findings.error("LB425", (*path, key), message, help=hint)
+                return None
         name = table.server_name or _server_name(checker)
         probe = Probe(checker, schedule, hybrid, table.port, name, source, table.mark, path)
         return Plan((probe,))

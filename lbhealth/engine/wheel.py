@@ -61,8 +61,7 @@ class Wheel(Generic[T]):
         """
         offset = self._next_offset(period)
         self._put(item, period, (slot + 1 + offset) % period)
-        if offset >= _FIRST_PASS:
-            self._first.setdefault(slot + 1 + offset % _FIRST_PASS, []).append(item)
+        self._first.setdefault(slot + 1 + offset % _FIRST_PASS, []).append(item)
 
     def move(self, item: T, period: int, slot: int) -> None:
         """Change the period of a scheduled item.
@@ -87,7 +86,8 @@ class Wheel(Generic[T]):
         """Yield what is due in `slot`; call once for each slot, in order."""
         # Gathered first: what starts may end at once, and then move to a ring yet to come.
         due = [item for ring in self._rings.values() for item in ring[slot % len(ring)].items]
-        due += self._first.pop(slot, ())
+        if first := self._first.pop(slot, None):
+            due = list(dict.fromkeys(due + first))  # some have their turn in this slot anyway
         yield from (item for item in due if item.bucket is not None)
 
     def skip(self, slot: int) -> int:

@@ -54,6 +54,16 @@ def test_body_not():
     assert Http(body_not="x").body_limit == Http.SEARCHED
 
 
+def test_body_not_regex():
+    assert verdict({"body_not_regex": "s[ai]ck"}, b"well") == "200"
+    words = '200, but the body matches "s[ai]ck"'
+    assert verdict({"body_not_regex": "s[ai]ck"}, b"I am sick") == words
+    assert Http(body_not_regex="x").body_limit == Http.SEARCHED
+    with pytest.raises(SettingError) as caught:
+        Http(body_not_regex="(")
+    assert caught.value.field == "body_not_regex"
+
+
 @pytest.mark.parametrize(
     ("expected", "wanted"),
     [

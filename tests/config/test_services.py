@@ -179,3 +179,13 @@ def test_a_setting_that_is_wrong_is_found_before_any_check_runs() -> None:
     )
     loaded = parse(text, "test.toml", Registry(), FakeResolver())
     assert [found.code for found in loaded.errors] == ["LB410"]
+
+
+@pytest.mark.parametrize("key", ['source = "127.0.0.1"', "mark = 7"])
+def test_a_program_cannot_be_given_a_source_or_mark(key: str) -> None:
+    text = (
+        '[[virtual]]\nlisten = "192.0.2.1:53"\nreal = [{ address = "10.0.0.1:53" }]\n'
+        f'check = {{ type = "external", command = "/bin/true", {key} }}\n'
+    )
+    loaded = parse(text, "test.toml", Registry(), FakeResolver())
+    assert [found.code for found in loaded.errors] == ["LB425"]

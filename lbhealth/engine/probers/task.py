@@ -31,7 +31,10 @@ class TaskProber:
     def prepare(
         self, checker: Checker, target: Target, timeout: float
     ) -> tuple[Checker, Target, float]:
-        """What `run_check` takes."""
+        """What `run_check` takes; a checker with a heavy library imports it now."""
+        load = getattr(checker, "load", None)
+        if load is not None:
+            load()
         return checker, target, timeout
 
     def start(self, job: Job, now: float) -> None:
