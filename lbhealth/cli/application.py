@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import logging
 import signal
@@ -40,6 +41,8 @@ def _no_collection() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+        with contextlib.suppress(AttributeError):  # a C library other than glibc
+            ctypes.CDLL(None).malloc_trim(0)  # what building needed goes back to the system
 
 
 class Application:
