@@ -23,7 +23,7 @@ from lbhealth.checkers.http_expect import (
 from lbhealth.checkers.http_message import Response, ResponseReader
 from lbhealth.checkers.outcome import printable
 from lbhealth.checkers.patterns import compile_pattern
-from lbhealth.checkers.settings import check_tls
+from lbhealth.checkers.settings import accepted_statuses, check_tls
 from lbhealth.checkers.tls import client_context
 from lbhealth.errors import CheckFailed, SettingError
 from lbhealth.model import CheckContext, Passed, Status, Target
@@ -89,7 +89,7 @@ class Http:
                 set_field(self, "host", f"[{self.host}]")
             rules.check_host(self.host)
         rules.check_headers(self.headers)
-        rules.accepted_statuses(self.status)
+        accepted_statuses(self.status)
         for field_name in ("body_regex", "body_not_regex"):
             if pattern := getattr(self, field_name):
                 compile_pattern(pattern, field_name)
@@ -172,7 +172,7 @@ class Http:
         configured path.  Raises CheckFailed, or CheckError for an expression that takes too
         long.
         """
-        if response.status not in rules.accepted_statuses(self.status):
+        if response.status not in accepted_statuses(self.status):
             if response.status in _REDIRECTS and self.method in _FOLLOWED and self.redirects:
                 return self._redirect(response, target, hops, path or self.asked)
             raise CheckFailed(Status.L7STS, printable(response.status_line))

@@ -6,7 +6,6 @@ that passes them can end a header line or start another request.
 
 from __future__ import annotations
 
-import functools
 import re
 import urllib.parse
 from collections.abc import Iterable
@@ -15,7 +14,6 @@ from lbhealth.errors import SettingError
 
 __all__ = [
     "absolute_target",
-    "accepted_statuses",
     "authority_of",
     "bracketed",
     "check_headers",
@@ -33,7 +31,6 @@ _UNFIT_IN_PATH = re.compile(r"[\x00-\x20\x7f\ud800-\udfff]")
 _UNFIT_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 _URL = re.compile(r"(https?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(:[0-9]{1,5})?")
-_STATUS = re.compile(r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?")
 _SET_BY_THE_CHECK = frozenset({"host", "connection", "content-length", "transfer-encoding", "te"})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # Every printable ASCII character stays as written; only what is not ASCII is encoded.
@@ -92,23 +89,6 @@ def host_name(host: str) -> str:
     """The name or the address in a Host header: without port and brackets."""
     match = _HOST.fullmatch(host)
     return match[1].strip("[]") if match else host
-
-
-@functools.cache
-def accepted_statuses(status: tuple[str, ...]) -> frozenset[int]:
-    """The status codes that ("200", "300-399") stand for; SettingError unless 100..599."""
-    accepted: set[int] = set()
-    for item in status:
-        match = _STATUS.fullmatch(item)
-        if match is None:
-            raise SettingError("status", f"{item!r} is not a status or a range of 100 to 599")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last < first:
-            raise SettingError("status", f"the range {item!r} is empty")
-        accepted.update(range(first, last + 1))
-    if not accepted:
-        raise SettingError("status", "no status would pass")
-    return frozenset(accepted)
 
 
 def authority_of(path: str) -> str | None:

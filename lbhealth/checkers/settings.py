@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Sequence
 
 from lbhealth.errors import SettingError
 
-__all__ = ["TLS_AT_ONCE", "TLS_MODES", "check_line", "check_tls"]
+__all__ = ["TLS_AT_ONCE", "TLS_MODES", "accepted_statuses", "check_line", "check_tls"]
 
 TLS_MODES = ("none", "implicit", "starttls")
 """No TLS, TLS from the first byte, or an upgrade that the protocol asks for."""
@@ -41,3 +43,28 @@ def check_line(field: str, text: str | None, *, strict: bool = False) -> None:
             raise SettingError(field, "control characters are not allowed", place)
         if strict and "\ud800" <= char <= "\udfff":
             raise SettingError(field, "not a character of UTF-8", place)
+
+
+@functools.cache
+def accepted_statuses(
+    status: tuple[str, ...], first_class: int = 1, last_class: int = 5
+) -> frozenset[int]:
+    """The status codes that ("200", "300-399") stand for.
+
+    Raises SettingError for codes outside the classes, which HTTP has from 1xx to 5xx (RFC
+    9110, 15) and final answers of SIP from 2xx to 6xx (RFC 3261, 7.2).
+    """
+    code = rf"([{first_class}-{last_class}][0-9]{{2}})"
+    accepted: set[int] = set()
+    for item in status:
+        match = re.fullmatch(f"{code}(?:-{code})?", item)
+        if match is None:
+            bounds = f"{first_class}00 to {last_class}99"
+            raise SettingError("status", f"{item!r} is not a status or a range of {bounds}")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise SettingError("status", f"the range {item!r} is empty")
+        accepted.update(range(first, last + 1))
+    if not accepted:
+        raise SettingError("status", "no status would pass")
+    return frozenset(accepted)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import secrets
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from lbhealth import __version__
 from lbhealth.checkers.datagram import NoAnswer, connected, exchange, local_address
 from lbhealth.checkers.http_rules import bracketed
 from lbhealth.checkers.outcome import excerpt, printable
+from lbhealth.checkers.settings import accepted_statuses
 from lbhealth.checkers.sip_message import Message, MessageError, MessageReader, parse_datagram
 from lbhealth.checkers.stream import Stream
 from lbhealth.errors import CheckFailed, SettingError
@@ -32,7 +32,6 @@ _T1, _T2 = 0.5, 4.0  # seconds; RFC 3261, 17.1.1.1
 _USER = r"(?:[\w.!~*'()&=+$,;?/-]|%[0-9A-Fa-f]{2})+"
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::[0-9]{1,5})?"
 _LOGIN = re.compile(f"(?:sip:)?({_USER})(?:@({_HOST}))?", re.ASCII)
-_STATUS = re.compile(r"([2-6][0-9]{2})(?:-([2-6][0-9]{2}))?")
 _MEANINGS = {
     401: "authentication refused",
     403: "refused",
@@ -77,7 +76,7 @@ class Sip:
             if match is None or match.end() != len(self.login):
                 place = match.end() if match else 0
                 raise SettingError("login", "not a SIP address such as user@host", place)
-        _accepted(self.status)
+        accepted_statuses(self.status, 2, 6)
 
     async def check(self, target: Target, ctx: CheckContext) -> Passed:
         """Ask once and judge the final answer."""
@@ -94,7 +93,7 @@ class Sip:
                 answer = await exchange(sock, options.request, options.datagram, waits, ctx)
             ctx.note("<", answer.start_line)
         line = printable(answer.start_line)
-        if answer.status in _accepted(self.status):
+        if answer.status in accepted_statuses(self.status, 2, 6):
             return Passed(Status.L7OK, line)
         meaning = _MEANINGS.get(answer.status or 0)
         raise CheckFailed(Status.L7STS, f"{line} ({meaning})" if meaning else line)
@@ -196,20 +195,3 @@ async def _over_tcp(options: _Options, target: Target, ctx: CheckContext) -> Mes
             if answer is not None:
                 return answer
         raise CheckFailed(Status.L7RSP, options.missing(reader.rest))
-
-
-@functools.cache
-def _accepted(status: tuple[str, ...]) -> frozenset[int]:
-    """The codes that ("200", "400-499") stand for; SettingError unless 200..699."""
-    accepted: set[int] = set()
-    for item in status:
-        match = _STATUS.fullmatch(item)
-        if match is None:
-            raise SettingError("status", f"{item!r} is not a status or a range of 200 to 699")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last < first:
-            raise SettingError("status", f"the range {item!r} is empty")
-        accepted.update(range(first, last + 1))
-    if not accepted:
-        raise SettingError("status", "no status would pass")
-    return frozenset(accepted)

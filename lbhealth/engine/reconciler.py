@@ -71,7 +71,6 @@ class Reconciler:
     ) -> None:
         self.actual: dict[ServiceKey, ServiceEntry] | None = None
         self.failure: DriverError | None = None
-        self.operations = 0
         self._driver = driver
         self._owner = owner
         self._emit = emit
@@ -234,7 +233,6 @@ class Reconciler:
             async for outcome in sliced(outcomes):
                 place = _place(outcome.op)
                 if outcome.error is None:
-                    self.operations += 1
                     self._refused.pop(place, None)
                     apply_one(self.actual, outcome.op)
                 elif self._refused.get(place) != outcome.error:

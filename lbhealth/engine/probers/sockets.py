@@ -46,7 +46,11 @@ Family = tuple[socket.AddressFamily, str | None, int]
 
 
 class Ready(Protocol):
-    """A prober that wants to hear of its sockets."""
+    """A prober that wants to hear of its sockets.
+
+    Whoever calls `Sockets.connect` is one.  A type checker cannot see that through `Job`, and
+    a cast would cost on every check: hence the ignores below.
+    """
 
     def ready(self, connection: Connection, events: int, now: float) -> None:
         """Something happened on a connection in flight."""
@@ -98,7 +102,6 @@ class Sockets:
         self._idle: dict[Family, list[Connection]] = {}
         self._lanes: dict[tuple[Family, float], Lane] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.close_count = 0
 
     def open(self) -> None:
         """Attach to the running loop; twice does no harm."""
@@ -232,7 +235,6 @@ class Sockets:
     def _close(self, connection: Connection) -> None:
         del self._by_fd[connection.fd]
         connection.sock.close()  # takes it out of the epoll too
-        self.close_count += 1
 
 
 def _pending(connection: Connection) -> int:
