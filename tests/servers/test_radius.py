@@ -49,7 +49,9 @@ async def test_wrong_secret_is_silence(freeradius, login, probe):
         lambda *step: steps.append(step),
     )
     assert (verdict, status) == ("FAIL", "L7TOUT")
-    assert [text for _, text in steps].count("no answer within 0.2 s, sending again") == 2
+    # A third of what is left of the time-out, which is a little less than 0.6 s by then.
+    again = [text for _, text in steps if str(text).endswith("sending again")]
+    assert len(again) == 2
 
 
 async def test_attributes_and_source_address(freeradius, probe):
